@@ -9,9 +9,12 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
+use crate::files::bytes;
 use crate::peer::{DEADLINE, Home, PROGRAM, Peer};
+use crate::peers::neighbours::{invite, join, run, until};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
+const MP4: (&str, &str) = ("Content-Type", "video/mp4");
 
 /// Checks the whole store; nothing may be wrong with it.
 fn fsck(peer: &Peer) {
@@ -213,6 +216,65 @@ fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
     peer.put("/k/again", &json!(3));
     assert!(resumed, "writes were refused although there was room");
     drop(peer.stop());
+}
+
+/// Files leave 64 MiB free for changes. What came before there was no room stays, and goes on.
+#[test]
+fn a_full_disk_refuses_files_and_goes_on_with_them_when_there_is_room() {
+    let (alice, home) = (Peer::start(), Home::new());
+    let Some(disk) = SmallDisk::mount(home.folder(), 250) else {
+        eprintln!("skipped: no disk can be mounted here");
+        return;
+    };
+    let bob = Peer::start_in(home);
+    let film = bytes(40_000_000, 1);
+    assert_eq!(alice.send("PUT", "/film", &[MP4], &film).status, 200);
+    let link = invite(&alice, &["--to", "/wall", "--can", "write"]);
+    assert_eq!(join(&bob, &link, "alice")["result"], "connected");
+    until(&bob, "/@alice", "a film", |answer| answer.text().contains("@blob"));
+    let filler = disk.0.join("filler");
+    let leave = |bytes: u64| {
+        let about = rustix::fs::statvfs(&disk.0).expect("a size");
+        let more = (about.f_bavail * about.f_bsize).saturating_sub(64 * 1024 * 1024 + bytes);
+        let mut file = std::fs::File::options().create(true).append(true).open(&filler).expect("opens");
+        std::io::Write::write_all(&mut file, &vec![0; usize::try_from(more).expect("a size")]).expect("room");
+    };
+    leave(10_000_000);
+    let own = bytes(40_000_000, 2);
+    let refused = bob.send("PUT", "/own", &[MP4], &own).problem(507);
+    assert!(refused["fix"].is_string(), "{refused}");
+    bob.send("GET", "/own", &[], "").problem(404);
+    assert_eq!(bob.send("PUT", "/small", &[MP4], &own[..3_000_000]).status, 200, "what has room is taken");
+    bob.put("/k/text", &json!("so are values"));
+    let begin = [MP4, ("Upload-Complete", "?0")];
+    let place = bob.send("PUT", "/parts", &begin, "").header("location").expect("a place").to_owned();
+    let part = |at: usize, is_last: bool, end: usize| {
+        let headers = [
+            ("Content-Type", "application/partial-upload"),
+            ("Upload-Offset", &at.to_string()),
+            ("Upload-Complete", if is_last { "?1" } else { "?0" }),
+        ];
+        bob.send("PATCH", &place, &headers, &own[at..end])
+    };
+    assert_eq!(part(0, false, 3_000_000).status, 204);
+    let refused = part(3_000_000, true, own.len()).problem(507);
+    assert!(refused["fix"].is_string(), "{refused}");
+    let got = run(bob.home(), &["get", "@alice/film", "-o", &bob.home().beside("film").display().to_string()]);
+    assert!(got.code != 0 && got.err.contains("disk"), "{got:?}");
+    bob.put("/k/more", &json!("and they go on"));
+    std::fs::remove_file(&filler).expect("room");
+    let at = bob.send("HEAD", &place, &[], "").header("upload-offset").and_then(|at| at.parse::<usize>().ok()).expect("an offset");
+    assert!(at >= 3_000_000, "{at}");
+    assert_eq!(part(at, true, own.len()).status, 200);
+    assert!(bob.send("GET", "/parts", &[], "").body == own);
+    bob.send("DELETE", "/parts", &[], "");
+    let got = run(bob.home(), &["get", "@alice/film", "-o", &bob.home().beside("film").display().to_string()]);
+    assert_eq!(got.code, 0, "{got:?}");
+    assert!(std::fs::read(bob.home().beside("film")).expect("a file") == film);
+    let bob = Peer::start_in(bob.kill());
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+    fsck(&bob);
+    drop(bob.stop());
 }
 
 #[test]

@@ -144,6 +144,12 @@ impl Session {
         }
     }
 
+    /// One more session with the peer, where one runs: a store that was opened for this one is its alone.
+    pub(crate) fn another(&self) -> Option<Self> {
+        let running = self.is_running()?.clone();
+        Some(Self { place: Place::Running(running), proof: self.proof.clone(), prefix: self.prefix.clone() })
+    }
+
     /// One more connection. Requests on one connection follow each other.
     pub(crate) async fn connect(&mut self) -> anyhow::Result<Client> {
         let proof = self.proof.clone();

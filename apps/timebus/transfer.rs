@@ -229,10 +229,26 @@ async fn download_noted(out: Output, line: &mut Line<'_>, request: &Request, tar
     if let Some(hash) = tag.as_deref().and_then(|tag| timebus_store::blobs::BlobHash::parse(tag.trim_matches('"'))) {
         check(&mut file, &hash, &part, &mark)?;
     }
+    if let Some(hash) = tag.as_deref().filter(|_| done.source.is_some())
+        && let Ok(mut client) = line.session.connect().await
+    {
+        done.sources = sources_of(&mut client, hash.trim_matches('"')).await;
+        if !done.sources.is_empty() {
+            done.source = Some(crate::verbs::files::shares(&done.sources));
+        }
+    }
     file.sync_all().with_context(failed)?;
     fs::rename(&part, target).with_context(|| format!("could not write {}", target.display()))?;
     let _ = fs::remove_file(&mark);
     Ok(done)
+}
+
+/// From whom how much came of a file that is here, or was just about to be.
+async fn sources_of(client: &mut Client, hash: &str) -> Vec<crate::value::Json> {
+    let Ok(status) = client.json(Request::get("/.sys/blobs")).await else { return Vec::new() };
+    let all = [crate::value::items(&status, "came"), crate::value::items(&status, "transfers")].concat();
+    let found = all.iter().find(|one| crate::value::text(one, "hash") == Some(hash) && !crate::value::items(one, "sources").is_empty());
+    found.map_or_else(Vec::new, |one| crate::value::items(one, "sources").to_vec())
 }
 
 /// Says beside the bar from whom a file comes, and how fast.
@@ -277,6 +293,8 @@ pub(crate) struct Downloaded {
     pub(crate) version: crate::target::Versions,
     /// Where the peer has it from.
     pub(crate) source: Option<String>,
+    /// From whom how much came, as the peer says.
+    pub(crate) sources: Vec<crate::value::Json>,
     /// Who took it back, if it is of before.
     pub(crate) before: Option<serde_json::Value>,
 }

@@ -11,7 +11,7 @@ mod doctor_network;
 mod down;
 mod edit;
 mod export;
-mod files;
+pub(crate) mod files;
 mod find;
 mod folder;
 mod r#gen;

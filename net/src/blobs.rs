@@ -42,6 +42,9 @@ pub(crate) mod wishes;
 /// Bytes that are read, checked or written at once.
 pub(crate) const PIECE_BYTES: usize = 512 * 1024;
 /// How often blobs that nothing refers to are looked for.
+/// For how many times as long as a look takes there is none, and at most.
+const REST: u32 = 20;
+const REST_MAX: Duration = Duration::from_secs(30);
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 
 /// How long nothing may come of a blob that is needed at once.
@@ -59,10 +62,15 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
     let detail = error.to_string();
     match error {
         SaveError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the file is too large", detail),
-        SaveError::OverTotal { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail)
-            .with_fix("remove files that are not needed, or start the peer with a larger --blob-limit"),
+        // How much is here of all that the owner is, by all his names, is told to whoever may ask for that.
+        SaveError::OverTotal { max, .. } => {
+            let detail = format!("all files together may have {max} bytes here, and would have more");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail)
+                .with_fix("`timebus files` says what there is; what was removed or replaced is kept for 30 days, to be taken back; start the peer with a larger --blob-limit")
+        }
         SaveError::OtherLength { .. } => length_problem(detail),
-        SaveError::Full { .. } => {
+        SaveError::Full { reserve, .. } => {
+            let detail = format!("{reserve} bytes are kept for changes, and there are no more");
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk is full", detail).with_fix("free space, then send the file again")
         }
         _ => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk failed", detail)
@@ -156,10 +164,52 @@ async fn fetched(peer: &Peer) {
     network(peer).await.blobs().settled().await;
 }
 
+/// Waits until the owner says something else of files.
+async fn said(changed: Option<tokio::sync::watch::Receiver<()>>) {
+    let Some(mut changed) = changed else { return std::future::pending().await };
+    if changed.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Removes files of others until no more bytes of them are kept than that. Answers how many are.
+async fn trim(peer: &Peer, bytes_max: u64) -> Option<u64> {
+    let (store, uses) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses));
+    let (wishes, by_others) =
+        (wishes::Wishes::of(peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());
+    let ledger = peer.clone();
+    let room = move |guest: &timebus_identity::PublicKey| ledger.ledger().limit_of(&Payer::Key(*guest), Relation::Invited);
+    match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, bytes_max, room)).await {
+        Ok(Ok(done)) => {
+            peer.cached.store(done.kept, std::sync::atomic::Ordering::Relaxed);
+            if done.gone > 0 {
+                tracing::info!(bytes = done.gone, "files of others made room for others");
+            }
+            return Some(done.kept);
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
+        Err(_) => {}
+    }
+    None
+}
+
+/// Has files of others, which are kept only for the time being, make room for so many bytes of the owner's, as far as there is none.
+pub(crate) async fn make_room(peer: &Peer, bytes: u64) {
+    let Ok(blobs) = of(peer) else { return };
+    let lacks = blobs.lacks(bytes).unwrap_or(0);
+    if lacks > 0
+        && let Some(kept) = trim(peer, u64::MAX).await
+    {
+        trim(peer, kept.saturating_sub(lacks)).await;
+    }
+}
+
 /// Removes what nothing refers to, now and then, until the peer stops.
 pub(crate) async fn collect(peer: Peer) {
     let mut stopped = peer.stop.subscribe();
     loop {
+        let began = tokio::time::Instant::now();
+        let changed = peer.network().map(|network| network.blobs().wishes().changes());
         let (store, wishes) = (peer.store.clone(), wishes::Wishes::of(&peer));
         let collected = beside(move || {
             let rows = store.snapshot();
@@ -178,24 +228,13 @@ pub(crate) async fn collect(peer: Peer) {
             _ => {}
         }
         resume::expire(&peer, missed_ms).await;
-        let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.cached_bytes_max());
-        let (wishes, by_others) =
-            (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());
-        let ledger = peer.clone();
-        let room = move |guest: &timebus_identity::PublicKey| ledger.ledger().limit_of(&Payer::Key(*guest), Relation::Invited);
-        match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, max, room)).await {
-            Ok(Ok(done)) => {
-                peer.cached.store(done.kept, std::sync::atomic::Ordering::Relaxed);
-                if done.gone > 0 {
-                    tracing::info!(bytes = done.gone, "files of others made room for others");
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
-            Err(_) => {}
-        }
+        trim(&peer, peer.cached_bytes_max()).await;
+        // Where thousands of files come one after the other, they are not all looked through after each.
+        let rest = (began.elapsed() * REST).min(REST_MAX);
         tokio::select! {
             () = tokio::time::sleep(COLLECT_EVERY) => {}
-            () = fetched(&peer) => {}
+            () = async { fetched(&peer).await; tokio::time::sleep(rest).await } => {}
+            () = async { said(changed).await; tokio::time::sleep(rest).await } => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }

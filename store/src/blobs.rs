@@ -19,6 +19,7 @@ use bao_tree::BlockSize;
 pub mod collect;
 mod origin;
 pub mod partial;
+mod parts;
 mod read;
 mod reference;
 mod tree;
@@ -177,6 +178,18 @@ impl Blobs {
         let kept: u64 = blobs.list()?.into_iter().chain(blobs.partials()?).map(|(_, len)| len).sum();
         blobs.count(i128::from(kept) + i128::from(bytes_of_uploads(&folder.join(UPLOADS))?));
         Ok(blobs)
+    }
+
+    /// Bytes that have to go before so many more have room, beside those that are on their way.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn lacks(&self, bytes: u64) -> io::Result<u64> {
+        let (limits, together) = (self.limits(), self.together());
+        let coming = lock(&together.expected).saturating_add(bytes);
+        let over = self.bytes_together().saturating_add(coming).saturating_sub(limits.total_bytes_max);
+        Ok(over.max(limits.reserve_bytes.saturating_add(coming).saturating_sub(self.free_bytes()?)))
     }
 
     /// The folder.

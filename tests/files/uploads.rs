@@ -63,6 +63,33 @@ fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
     assert_eq!(files(peer.home()).len(), 2, "{:?}", files(peer.home()));
 }
 
+/// Somebody stopped in the middle, and does not go on.
+#[test]
+fn an_upload_that_was_begun_is_listed_and_can_be_given_up() {
+    let peer = Peer::start();
+    let place = begin(&peer, "/films/a%20film", &[("Upload-Length", "3000000")]);
+    let other = begin(&peer, "/other", &[]);
+    let part = [PART, ("Upload-Offset", "0"), ("Upload-Complete", "?0")];
+    assert_eq!(peer.send("PATCH", &place, &part, bytes(200_000, 3)).status, 204);
+    let peer = peer.restart();
+    let told = peer.value("/.sys/blobs");
+    let uploads = told["uploads"].as_array().expect("a list");
+    assert_eq!(uploads.iter().map(|upload| upload["path"].as_str()).collect::<Vec<_>>(), [Some("/films/a film"), Some("/other")]);
+    assert_eq!(
+        (&uploads[0]["bytes_here"], &uploads[0]["bytes_total"], &uploads[1]["bytes_total"]),
+        (&json!(200_000), &json!(3_000_000), &json!(null))
+    );
+    assert!(told["bytes"] == 200_000 && place.ends_with(uploads[0]["id"].as_str().expect("a name")), "{told}");
+    let (code, listed, _) = run(peer.home(), &["files"]);
+    assert!(code == 0 && listed.contains("upload") && listed.contains("files cancel '/films/a film'"), "{listed}");
+    let (code, gone, problem) = run(peer.home(), &["files", "cancel", "/films"]);
+    assert!(code == 0 && gone.contains("given up") && gone.contains("/films/a film"), "{gone}{problem}");
+    assert_eq!(peer.send("HEAD", &place, &[], "").status, 404);
+    assert_eq!((offset(&peer, &other), &peer.value("/.sys/blobs")["bytes"]), (0, &json!(0)));
+    let (code, _, problem) = run(peer.home(), &["files", "cancel", "/films"]);
+    assert!(code != 0 && problem.contains("timebus files"), "{problem}");
+}
+
 /// The last part has come, and the line broke before its answer did.
 #[test]
 fn who_did_not_hear_the_last_answer_is_told_it_again_and_sends_nothing_twice() {
@@ -126,6 +153,52 @@ fn what_came_whole_before_a_crash_is_not_sent_again() {
         assert!(peer.send("GET", "/film", &[], "").body == whole);
         assert_eq!(peer.send("HEAD", &place, &[], "").header("upload-complete"), Some("?1"));
     }
+}
+
+/// The peer is killed in the middle of parts, right behind their answers, and right behind the last one, whose answer is lost.
+#[test]
+fn an_upload_that_is_killed_again_and_again_loses_nothing_that_was_acknowledged() {
+    let whole = bytes(3_000_000, 13);
+    let put = [MP4, ("Upload-Complete", "?0"), ("Idempotency-Key", "film-5"), ("Upload-Length", "3000000"), ("If-None-Match", "*")];
+    let mut peer = Peer::start();
+    let mut acknowledged = 0;
+    for (round, len) in [0, 70_000, 500_000, 131_072, 16_384, 600_000, 1].into_iter().enumerate() {
+        // Who lost the place, too, finds it by the key.
+        let begun = peer.send("PUT", "/film", &put, "");
+        assert_eq!(begun.status, 201, "{}", begun.text());
+        let place = begun.header("location").expect("a place").to_owned();
+        let have = offset(&peer, &place);
+        assert!((acknowledged..acknowledged + 600_000).contains(&have), "round {round}: {have} of {acknowledged}");
+        let part = &whole[have as usize..have as usize + len];
+        let at = have.to_string();
+        if round % 2 == 0 {
+            let answer = peer.send("PATCH", &place, &[PART, ("Upload-Offset", &at), ("Upload-Complete", "?0")], part);
+            assert_eq!(answer.status, 204, "{}", answer.text());
+            acknowledged = have + len as u64;
+        } else {
+            let mut client = peer.connect();
+            client.ask("PATCH", &place, &[PART, ("Upload-Offset", &at), ("Upload-Complete", "?1"), ("Content-Length", "2000000")], "");
+            client.write(part);
+            acknowledged = have;
+        }
+        peer = Peer::start_in(peer.kill());
+        peer.send("GET", "/film", &[], "").problem(404);
+    }
+    let place = peer.send("PUT", "/film", &put, "").header("location").expect("a place").to_owned();
+    let have = offset(&peer, &place) as usize;
+    let mut client = peer.connect();
+    let (at, rest) = (have.to_string(), (whole.len() - have).to_string());
+    client.ask("PATCH", &place, &[PART, ("Upload-Offset", &at), ("Upload-Complete", "?1"), ("Content-Length", &rest)], "");
+    client.write(&whole[have..]);
+    peer = Peer::start_in(peer.kill());
+    let told = peer.send("HEAD", &place, &[], "");
+    let have = told.header("upload-offset").and_then(|at| at.parse::<usize>().ok()).expect("an offset");
+    let last = [PART, ("Upload-Offset", &have.to_string()), ("Upload-Complete", "?1")];
+    let answer = peer.send("PATCH", &place, &last, &whole[have..]);
+    assert_eq!((answer.status, answer.header("upload-complete")), (200, Some("?1")), "{}", answer.text());
+    let peer = Peer::start_in(peer.kill());
+    assert!(peer.send("GET", "/film", &[], "").body == whole);
+    assert_eq!(files(peer.home()).iter().filter(|file| file.extension().is_none()).count(), 1, "{:?}", files(peer.home()));
 }
 
 /// Somebody stands between, without TLS, and sends other bytes than those that were signed, or not all of them.

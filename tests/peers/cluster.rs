@@ -228,6 +228,47 @@ fn who_has_what_the_others_lack_is_not_restarted() {
     assert_ne!(cluster.pid("one"), Some(before[0]), "it was restarted");
 }
 
+/// The second one breaks down while the first one is restarted, and people write.
+#[test]
+fn an_upgrade_that_one_of_them_does_not_outlive_stops_there_and_goes_on_later() {
+    let cluster = Cluster::new();
+    cluster.json(&["up"]);
+    cluster.agrees();
+    let before = cluster.pids();
+    let mut acknowledged = Vec::new();
+    let mut write = |at: usize, number: usize| {
+        if request(&cluster.addresses[at], "PUT", &format!("/w/{at}-{number}"), "true").is_some_and(|(status, _)| status == 200) {
+            acknowledged.push(format!("{at}-{number}"));
+        }
+    };
+    (0..3).for_each(|at| write(at, 0));
+    let refused = std::thread::scope(|scope| {
+        let upgraded = scope.spawn(|| cluster.run(&["upgrade"]));
+        poll("the first one is another process", || cluster.pid("one").filter(|pid| *pid != before[0]));
+        let two = rustix::process::Pid::from_raw(before[1]).expect("a process");
+        rustix::process::kill_process(two, rustix::process::Signal::KILL).expect("it runs");
+        let mut number = 1;
+        while !upgraded.is_finished() {
+            write(2, number);
+            number += 1;
+        }
+        upgraded.join().expect("it ends")
+    });
+    assert!(refused.code != 0 && refused.err.contains("two") && refused.err.contains("cluster"), "{refused:?}");
+    assert_eq!(cluster.pid("three"), Some(before[2]), "the last one that was there all the time still is");
+    write(2, 0);
+    cluster.json(&["up"]);
+    cluster.agrees();
+    let upgraded = cluster.json(&["upgrade"]);
+    assert_eq!(upgraded["peers"].as_array().map(Vec::len), Some(3), "{upgraded}");
+    cluster.agrees();
+    for at in 0..3 {
+        let held = cluster.value(at, "/w");
+        let missing: Vec<&String> = acknowledged.iter().filter(|name| held[name.as_str()] != true).collect();
+        assert!(missing.is_empty(), "{at} lacks {missing:?} of {} acknowledged", acknowledged.len());
+    }
+}
+
 #[test]
 fn a_cluster_is_started_looked_at_and_written_to() {
     let cluster = Cluster::new();

@@ -220,6 +220,49 @@ fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
     assert!(run(bob.home(), &["files"]).out.contains("/@alice/photos"));
     assert_eq!(json(bob.home(), &["files", "unpin", "@alice/photos"])["changed"], true);
     assert_eq!(json(bob.home(), &["files"])["pins"], value!([]));
+    poll("it made room", || (whole_files(bob.home()) == 1).then_some(()));
+}
+
+/// What is here of others for the time being is in nobody's way; and a pin for which there is no room says so.
+#[test]
+fn files_of_others_make_room_for_ones_own_and_what_cannot_be_kept_is_told() {
+    let alice = Peer::start();
+    let net = [&crate::peer::NET[..], &["--blob-limit", "5MB"]].concat();
+    let bob = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    join(&bob, &invite(&alice, &[]), "alice");
+    assert_eq!(alice.send("PUT", "/film", &[MP4], bytes(4_000_000, 1)).status, 200);
+    assert_eq!(alice.send("PUT", "/long", &[MP4], bytes(6_000_000, 2)).status, 200);
+    until(&bob, "/@alice", "two files", |answer| answer.text().matches("@blob").count() == 2);
+    let here = || bob.value("/.sys/blobs")["bytes"].clone();
+    for (round, resumes) in [(3u64, false), (4, true)] {
+        assert!(bob.send("GET", "/@alice/film", &[], "").body == bytes(4_000_000, 1));
+        poll("it is here", || (here() == 4_000_000).then_some(()));
+        if resumes {
+            let put = [MP4, ("Upload-Complete", "?0"), ("Upload-Length", "3000000")];
+            let place = bob.send("PUT", "/own", &put, "").header("location").expect("a place").to_owned();
+            let part = [("Content-Type", "application/partial-upload"), ("Upload-Offset", "0"), ("Upload-Complete", "?1")];
+            assert_eq!(bob.send("PATCH", &place, &part, bytes(3_000_000, round)).status, 200);
+        } else {
+            assert_eq!(bob.send("PUT", "/own", &[MP4], bytes(3_000_000, round)).status, 200);
+        }
+        assert!(bob.send("GET", "/own", &[], "").body == bytes(3_000_000, round));
+        assert_eq!(here(), 3_000_000);
+        // His own goes for nobody's.
+        bob.send("GET", "/@alice/film", &[], "").problem(413);
+        bob.send("DELETE", "/own", &[], "");
+        let home = bob.home().folder().join("blobs");
+        assert!(home.exists());
+        if !resumes {
+            json(bob.home(), &["files", "free", "--history"]);
+        }
+    }
+    json(bob.home(), &["files", "pin", "@alice/long"]);
+    let told = poll("it is said why it does not come", || {
+        let told = json(bob.home(), &["files"]);
+        told["pins"][0]["problem"].is_string().then_some(told)
+    });
+    assert_eq!(told["pins"][0]["files_here"], 0, "{told}");
+    assert!(run(bob.home(), &["files"]).out.contains("what is missing cannot be kept"), "{told}");
 }
 
 /// Somebody who may write where a file is names it, too, and says that it has another length. Only the true one can be had.

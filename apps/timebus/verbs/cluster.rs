@@ -384,7 +384,16 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
     let mut told = Vec::new();
     for member in cluster.named(names)? {
         let others: Vec<&Member> = cluster.peer.iter().filter(|other| other.name != member.name).collect();
-        let restarted = restart(out, member, &others, &key, patience).await?;
+        let restarted = match restart(out, member, &others, &key, patience).await {
+            Ok(restarted) => restarted,
+            Err(error) => {
+                // What was done is told all the same.
+                if out.json {
+                    out.line(json!({ "peers": told }).to_string())?;
+                }
+                return Err(stopped_at(member, &told, &error).into());
+            }
+        };
         out.note(format!(
             "{:<12} {} → {}, away for {:.1} s, has all that the others have after {:.1} s more",
             member.name,
@@ -400,6 +409,20 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
             "away_ms": restarted.away.as_millis() as u64, "behind_ms": restarted.behind.as_millis() as u64}));
     }
     out.result(&json!({ "peers": told }), String::new)
+}
+
+/// Where an upgrade ended, and how it goes on.
+fn stopped_at(member: &Member, told: &[serde_json::Value], error: &anyhow::Error) -> Failure {
+    let failure = Failure::of(error);
+    let done: Vec<&str> = told.iter().filter_map(|one| one["name"].as_str()).collect();
+    let done = if done.is_empty() { "none is upgraded yet".to_owned() } else { format!("done: {}", done.join(", ")) };
+    let detail = failure.detail.iter().cloned().chain([format!("it stopped at {}; {done}", member.name)]).collect::<Vec<_>>().join("\n");
+    let fix = failure.fix.clone().unwrap_or_else(|| {
+        "`timebus cluster status` shows how they are, `timebus cluster up NAME` starts one of this machine; then `timebus cluster upgrade` goes on, \
+         or upgrades the rest by name"
+            .to_owned()
+    });
+    failure.detail(detail).fix(fix)
 }
 
 /// Waits until the other peers have the files that this one may be the only one to have. What nobody has does not come.

@@ -1,7 +1,9 @@
 //! export: a subtree as a file or folder.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -18,7 +20,7 @@ use crate::output::Output;
 use crate::pieces::is_name;
 use crate::pretty::Pretty;
 use crate::progress::Progress;
-use crate::target::segment;
+use crate::target::{Target, Versions, segment};
 use crate::transfer::{Line, download};
 use crate::value::{Json, compact, counted, file, parse};
 use crate::verbs::explain;
@@ -171,8 +173,9 @@ async fn write_folder(context: &Context, session: &mut Session, args: &Export, j
         let others = if hidden.len() > 1 { format!(" and {} more", hidden.len() - 1) } else { String::new() };
         context.out.note(format!("hidden   {first}{others}: names that begin with a dot, which few programs show and some act on"));
     }
-    let progress = Progress::things(context.out, "writing", Some(laid.len() as u64));
+    let progress = Arc::new(Progress::things(context.out, "writing", Some(laid.len() as u64)));
     let mut files = 0;
+    let mut fetches = VecDeque::new();
     for laid in laid {
         let (Laid::Folder(path) | Laid::File(path, _) | Laid::Fetch(path, _)) = &laid;
         through_no_link(&args.target, path).with_context(|| format!("could not write {}", path.display()))?;
@@ -183,21 +186,72 @@ async fn write_folder(context: &Context, session: &mut Session, args: &Export, j
                 files += 1;
             }
             Laid::Fetch(path, names) => {
-                let target = names.iter().fold(args.path.clone(), |target, name| target.child(name));
-                let request = Request::get(target.encoded()).versions("version", args.at.as_ref())?;
-                let quiet = Output { json: true };
-                let mut note = Note::begin(&context.home, &target, args.at.as_ref(), &path)?;
-                let got = download(quiet, &mut Line::new(session), &request, &path, &mut note).await?;
-                if got.mime == JSON {
-                    let text = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
-                    write(&path, &crate::folder::json_file(&parse(&text)?))?;
-                }
-                files += 1;
+                fetches.push_back((path, names.iter().fold(args.path.clone(), |target, name| target.child(name))));
+                continue;
             }
         }
         progress.add(1);
     }
-    Ok((files, skipped))
+    let count = fetches.len();
+    let missing = fetch_files(context, session, args, fetches, &progress).await?;
+    let Some((first, why)) = missing.first() else { return Ok((files + count, skipped)) };
+    let others = if missing.len() > 1 { format!(", and {} more", missing.len() - 1) } else { String::new() };
+    let failure = Failure::of(why);
+    Err(Failure { title: format!("{} of {} did not come", missing.len(), counted(files + count, "file")), ..failure.clone() }
+        .detail(format!("{first}: {}{others}", failure.title))
+        .fix("the same command again gets them, when somebody who has them is there")
+        .into())
+}
+
+/// Files that are got at once.
+const AT_ONCE: usize = 8;
+
+/// Gets files into their places, some at once. Answers those that nobody who is there has; anything else ends it.
+async fn fetch_files(
+    context: &Context,
+    session: &mut Session,
+    args: &Export,
+    fetches: VecDeque<(PathBuf, Target)>,
+    progress: &Arc<Progress>,
+) -> anyhow::Result<Vec<(Target, anyhow::Error)>> {
+    let others = (1..AT_ONCE.min(fetches.len())).map_while(|_| session.another()).collect::<Vec<_>>();
+    let queue = Arc::new(Mutex::new(fetches));
+    let mut working = tokio::task::JoinSet::new();
+    for mut session in others {
+        let (context, at, queue, progress) = (context.clone(), args.at.clone(), Arc::clone(&queue), Arc::clone(progress));
+        working.spawn(async move { fetch_some(&context, &mut session, at.as_ref(), &queue, &progress).await });
+    }
+    let mut missing = fetch_some(context, session, args.at.as_ref(), &queue, progress).await?;
+    while let Some(done) = working.join_next().await {
+        missing.extend(done.context("a download was lost")??);
+    }
+    Ok(missing)
+}
+
+async fn fetch_some(
+    context: &Context,
+    session: &mut Session,
+    at: Option<&Versions>,
+    queue: &Mutex<VecDeque<(PathBuf, Target)>>,
+    progress: &Progress,
+) -> anyhow::Result<Vec<(Target, anyhow::Error)>> {
+    let mut missing = Vec::new();
+    loop {
+        let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
+        let Some((path, target)) = next else { return Ok(missing) };
+        let request = Request::get(target.encoded()).versions("version", at)?;
+        let mut note = Note::begin(&context.home, &target, at, &path)?;
+        match download(Output { json: true }, &mut Line::new(session), &request, &path, &mut note).await {
+            Ok(got) if got.mime == JSON => {
+                let text = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+                write(&path, &crate::folder::json_file(&parse(&text)?))?;
+            }
+            Ok(_) => {}
+            Err(error) if matches!(Failure::of(&error).status, Some(503 | 504)) => missing.push((target, error)),
+            Err(error) => return Err(error),
+        }
+        progress.add(1);
+    }
 }
 
 #[cfg(test)]

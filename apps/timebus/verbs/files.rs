@@ -66,11 +66,19 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for pin in items(&told, "pins") {
         let files = number(pin, "files").unwrap_or(0);
-        rows.push(vec![
-            "pinned".to_owned(),
-            name(pin, "path"),
-            format!("{}, {} of {}", counted(files as usize, "file"), size(pin, "bytes_here"), size(pin, "bytes_total")),
-        ]);
+        rows.push(vec!["pinned".to_owned(), name(pin, "path"), {
+            let problem =
+                text(pin, "problem").map_or_else(String::new, |problem| format!("; what is missing cannot be kept: {}", printable(problem)));
+            format!("{}, {} of {}{problem}", counted(files as usize, "file"), size(pin, "bytes_here"), size(pin, "bytes_total"))
+        }]);
+    }
+    for upload in items(&told, "uploads") {
+        let total = number(upload, "bytes_total").map_or_else(String::new, |bytes| format!(" of {}", DecimalBytes(bytes)));
+        let path = text(upload, "path").unwrap_or("?");
+        let cancel = context.home.command(&format!("files cancel {}", quoted_text(path)));
+        let since = crate::clock::utc(number(upload, "changed_ms").unwrap_or(0));
+        let how = format!("{}{total} have come, the last {since}; the same upload goes on there, `{cancel}` gives it up", size(upload, "bytes_here"));
+        rows.push(vec!["upload".to_owned(), printable(path), printable(&how)]);
     }
     for transfer in items(&told, "transfers") {
         let state = text(transfer, "state").unwrap_or("?");
@@ -80,22 +88,38 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             format!("; `{}` goes on writing {}", begun.download.again(&context.home), begun.download.file.display())
         });
         let how = match (state, readers) {
-            ("coming", _) => format!("{here} {}{again}", name(transfer, "text")),
+            ("coming", _) => {
+                let left = number(transfer, "left_ms").filter(|left| *left >= 1000);
+                let left = left.map_or_else(String::new, |left| format!(", {} left", crate::clock::span(left)));
+                let from = items(transfer, "sources");
+                let from = if from.len() > 1 { format!(" ({})", shares(from)) } else { String::new() };
+                format!("{here} {}{left}{from}{again}", name(transfer, "text"))
+            }
             ("going", 0) if number(transfer, "bytes_given").unwrap_or(0) == 0 => continue,
             ("going", readers) => {
                 let given = match number(transfer, "given_per_s").unwrap_or(0) {
                     0 => String::new(),
                     _ => format!(", {}/s", size(transfer, "given_per_s")),
                 };
-                let to = items(transfer, "given_to").iter().map(|to| format!("{} {}", size(to, "bytes"), name(to, "name"))).collect::<Vec<_>>();
-                let to = if to.is_empty() { String::new() } else { format!(": {}", to.join(", ")) };
+                let one = |to: &Json| format!("{} {}, who has {}", size(to, "bytes"), name(to, "name"), size(to, "has_bytes"));
+                let to = items(transfer, "given_to").iter().map(one).collect::<Vec<_>>();
+                let to = if to.is_empty() { String::new() } else { format!(": {}", to.join("; ")) };
                 format!("{} given{given}, {} may take it from here{to}", size(transfer, "bytes_given"), counted(readers as usize, "other"))
             }
-            ("waiting", _) => format!("{here}, nobody who is there gives more{again}"),
+            ("waiting", _) => match text(transfer, "problem") {
+                Some(problem) => format!("{here}, and cannot be kept: {}", printable(problem)),
+                None => format!("{here}, nobody who is there gives more{again}"),
+            },
             _ => here,
         };
         let path = text(transfer, "path").or_else(|| text(transfer, "hash")).unwrap_or("?");
         rows.push(vec![printable(state), printable(path), how]);
+    }
+    for came in items(&told, "came") {
+        let path = text(came, "path").or_else(|| text(came, "hash")).unwrap_or("?");
+        let (took, at) = (number(came, "took_ms").unwrap_or(0), crate::clock::utc(number(came, "at_ms").unwrap_or(0)));
+        let how = format!("{} in {}, {at}: {}", size(came, "bytes_total"), crate::clock::span(took), shares(items(came, "sources")));
+        rows.push(vec!["came".to_owned(), printable(path), printable(&how)]);
     }
     // What comes is told as that, and once.
     let comes = |begun: &Begun| items(&told, "transfers").iter().any(|transfer| is_same(begun, transfer));
@@ -108,6 +132,13 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())
+}
+
+/// How much came from whom.
+pub(crate) fn shares(sources: &[Json]) -> String {
+    let one =
+        |source: &Json| format!("{} from {}", DecimalBytes(number(source, "bytes").unwrap_or(0)), printable(text(source, "name").unwrap_or("?")));
+    sources.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a download that was cut off is of a file that comes.
@@ -183,6 +214,13 @@ async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
             format!("{path}: {how} ({} of {} here)", size(file, "bytes_here"), size(file, "bytes_total"))
         };
         let mut lines: Vec<String> = items(&told, "files").iter().map(line).collect();
+        lines.extend(items(&told, "uploads").iter().map(|upload| {
+            format!(
+                "{}: the upload is given up, and the {} that had come are gone",
+                printable(text(upload, "path").unwrap_or("?")),
+                size(upload, "bytes_here")
+            )
+        }));
         lines.extend(gone.iter().map(|begun| {
             let file = printable(&begun.download.file.display().to_string());
             format!("{}: the {} that had come of {file} are gone", printable(&begun.download.path), DecimalBytes(begun.bytes_here))

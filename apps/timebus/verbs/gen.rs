@@ -221,10 +221,13 @@ impl Anywhere {
             };
             self.client = None;
             self.at += 1;
-            if Failure::of(&error).code != UNREACHABLE || began.elapsed() > NOBODY_MAX {
+            let failure = Failure::of(&error);
+            // Each takes so many a second; with one of them gone the others may get more than that.
+            let is_too_fast = failure.status == Some(429);
+            if failure.code != UNREACHABLE && !is_too_fast || began.elapsed() > NOBODY_MAX {
                 return Err(error);
             }
-            if tried % self.peers.len() == 0 {
+            if is_too_fast || tried % self.peers.len() == 0 {
                 tokio::time::sleep(NOBODY_PAUSE).await;
             }
         }

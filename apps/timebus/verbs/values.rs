@@ -101,12 +101,13 @@ async fn get_file(context: &Context, session: &mut Session, args: &Get, request:
         "bytes": done.bytes,
         "resumed_at": done.resumed_at,
         "source": done.source,
+        "sources": done.sources.iter().filter_map(|source| serde_json::from_str(&crate::value::compact(source)).ok()).collect::<Vec<serde_json::Value>>(),
         "taken_back": done.before,
         "elapsed_ms": began.elapsed().as_millis() as u64,
     });
     say_before(context.out, done.before.as_ref());
     context.out.result(&json, || {
-        let source = done.source.as_ref().map_or_else(String::new, |source| format!(" {source}"));
+        let source = done.source.as_ref().map_or_else(String::new, |source| format!(": {}", printable(source)));
         let size = indicatif::DecimalBytes(done.bytes);
         format!("saved {} as {}: {size} in {}{source}", args.path, file.display(), span(began.elapsed().as_millis() as u64))
     })

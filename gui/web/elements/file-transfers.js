@@ -3,9 +3,12 @@ import { plural, size } from "../words.js";
 
 /** @typedef {import("../api/peer.js").Files} Files */
 /** @typedef {import("../api/peer.js").Transfer} Transfer */
+/** @typedef {import("../api/peer.js").Upload} Upload */
 /** @typedef {"up" | "down"} Way */
 
 const BYTES_PER_MB = 1_000_000;
+/** Files that are told of after they came. */
+const CAME_SHOWN = 10;
 
 /** Files that come from others and go to them, with what can be done about it, and how fast they may be. */
 export class FileTransfers extends HTMLElement {
@@ -46,10 +49,11 @@ export class FileTransfers extends HTMLElement {
       ? ` ${files.problem}. Until that file is mended, or moved away, and the peer is started again, files of others go to nobody from here.`
       : "";
     this.#about.textContent = `Files take ${size(files.bytes)} here.${gave}${unread}`;
-    const drawn = JSON.stringify(files.transfers);
+    const drawn = JSON.stringify([files.transfers, files.uploads, files.came]);
     if (drawn !== this.#drawn) {
       this.#drawn = drawn;
-      const rows = files.transfers.map((transfer) => this.#row(transfer)).filter((row) => row !== null);
+      const transfers = files.transfers.map((transfer) => this.#row(transfer)).filter((row) => row !== null);
+      const rows = [...files.uploads.map((upload) => this.#begun(upload)), ...transfers, ...files.came.slice(0, CAME_SHOWN).map(came)];
       const nothing = h("li", { class: "soft" }, "No file is on its way.");
       // Who is on a button stays there.
       const focused = /** @type {HTMLElement | null} */ (this.querySelector("li button:focus"))?.dataset.which;
@@ -63,6 +67,34 @@ export class FileTransfers extends HTMLElement {
       const limit = limits[way];
       this.#inputs[way].value = limit === null ? "" : String(limit / BYTES_PER_MB);
     }
+  }
+
+  /** An upload that was begun here and did not come to its end. @param {Upload} upload */
+  #begun({ id, path, bytes_here, bytes_total, changed_ms }) {
+    const total = bytes_total === null ? "" : ` of ${size(bytes_total)}`;
+    const since = new Date(changed_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    return h(
+      "li",
+      { class: "stack" },
+      h("div", { class: "row-head" }, h("strong", {}, path), h("span", { class: "state" }, `being put there: ${size(bytes_here)}${total} came, the last ${since}`)),
+      bytes_total === null ? "" : h("progress", { max: Math.max(1, bytes_total), value: bytes_here, "aria-label": `How much of ${path} has come` }),
+      h("p", { class: "soft small" }, "Whoever puts the same file there once more goes on with it."),
+      h(
+        "div",
+        { class: "buttons" },
+        h(
+          "button",
+          {
+            type: "button",
+            class: "danger",
+            "aria-label": `Give up ${path}`,
+            "data-which": `give up ${id}`,
+            onclick: () => void this.#do(() => this.peer?.sayOfFile("cancel", id)),
+          },
+          "Give up",
+        ),
+      ),
+    );
   }
 
   /** @param {Transfer} transfer */
@@ -129,15 +161,36 @@ function speed(way) {
   return h("input", { type: "number", name: way, min: "0.016", step: "any", inputMode: "decimal", placeholder: "no limit" });
 }
 
+/** A file that came. @param {import("../api/peer.js").Came} file */
+function came({ hash, path, bytes_total, sources, took_ms, at_ms }) {
+  const at = new Date(at_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const said = `came ${at}: ${size(bytes_total)} in ${span(took_ms)}, ${shares(sources)}`;
+  return h("li", { class: "row-head" }, h("strong", {}, path ?? hash), h("span", { class: "state" }, said));
+}
+
+/** From whom how much came. @param {{ name: string, bytes: number }[]} sources */
+function shares(sources) {
+  return sources.map(({ name, bytes }) => `${size(bytes)} from ${name}`).join(", ");
+}
+
+/** @param {number} ms */
+function span(ms) {
+  const s = Math.max(1, Math.round(ms / 1000));
+  return s < 120 ? plural(s, "second") : plural(Math.round(s / 60), "minute");
+}
+
 /** How a file is, in a line. @param {Transfer} transfer */
 function says(transfer) {
   const { state, readers } = transfer;
   const here = `${size(transfer.bytes_here)} of ${size(transfer.bytes_total)}`;
   switch (state) {
-    case "coming":
-      return `${here} ${transfer.text}`;
+    case "coming": {
+      const left = transfer.left_ms !== null && transfer.left_ms >= 1000 ? `, ${span(transfer.left_ms)} left` : "";
+      const from = transfer.sources.length > 1 ? ` (${shares(transfer.sources)})` : "";
+      return `${here} ${transfer.text}${left}${from}`;
+    }
     case "going": {
-      const to = transfer.given_to.map(({ name, bytes }) => `${size(bytes)} to ${name}`).join(", ");
+      const to = transfer.given_to.map(({ name, bytes, has_bytes }) => `${size(bytes)} to ${name}, who has ${size(has_bytes)}`).join("; ");
       const now = transfer.given_per_s > 0 ? `, now ${size(transfer.given_per_s)} a second` : "";
       return `${size(transfer.bytes_given)} given${to ? ` (${to})` : ""}${now}, ${plural(readers, "other")} may take it from here`;
     }

@@ -202,8 +202,8 @@ pub struct Transfer {
     pub is_fetched: bool,
     /// Links that have something of it, and how many pieces came from each.
     pub sources: Vec<(LinkId, u64)>,
-    /// Links that ask for it.
-    pub readers: Vec<LinkId>,
+    /// Links that ask for it, and bytes that each has.
+    pub readers: Vec<(LinkId, u64)>,
 }
 
 /// A blob that is talked about.
@@ -377,7 +377,7 @@ impl Exchange {
             bytes_here: bytes_of(&active.have, active.len),
             is_fetched: active.download.is_some(),
             sources: active.download.iter().flat_map(|download| download.sources()).collect(),
-            readers: active.allowed.keys().copied().collect(),
+            readers: active.allowed.keys().map(|link| (*link, active.upload.has_of(*link).map_or(0, |have| bytes_of(have, active.len)))).collect(),
         })
     }
 

@@ -3,7 +3,7 @@
 //! One task owns the exchange. What takes time (looking whether somebody may have a blob, reading, checking and writing
 //! pieces) runs beside it. Each link has a task that sends; pieces wait there until frames of `sync` have gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,6 +59,10 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// How long it is waited until those who read a file that was cancelled let go of it, and how often it is looked.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 const RELEASE_EVERY: Duration = Duration::from_millis(50);
+/// After how long without a piece it is told who has the rest, and not how fast it comes.
+const QUIET: Duration = Duration::from_secs(5);
+/// Files that are told of after they came.
+const CAME_MAX: usize = 50;
 
 /// Whether a frame of a link is about blobs.
 pub(crate) fn is_frame(frame: &[u8]) -> bool {
@@ -120,7 +124,7 @@ enum Control {
         name: String,
         key: Option<PublicKey>,
     },
-    Status(oneshot::Sender<(Vec<Status>, u64)>),
+    Status(oneshot::Sender<(Vec<Status>, Vec<Came>, u64)>),
 }
 
 /// How far a fetch is.
@@ -132,8 +136,17 @@ pub(crate) struct Progress {
     pub(crate) sources: Vec<String>,
     /// Peers that were asked.
     pub(crate) asked: usize,
+    /// Those of them who said what they have.
+    answered: usize,
     /// Why it does not go on here.
     pub(crate) problem: Option<Stuck>,
+}
+
+impl Progress {
+    /// Whether all who were asked have nothing.
+    fn is_in_vain(&self) -> bool {
+        self.sources.is_empty() && self.asked > 0 && self.answered == self.asked
+    }
 }
 
 /// Why a fetch does not go on.
@@ -222,6 +235,21 @@ impl Fetch {
         None
     }
 
+    /// [`Fetch::piece`], which waits for nobody once all who were asked have nothing.
+    pub(crate) async fn piece_of_somebody(&mut self, piece: u32, patience: Duration) -> bool {
+        let mut told = self.progress.clone();
+        let in_vain = async {
+            if told.wait_for(Progress::is_in_vain).await.is_err() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            is_here = self.piece(piece, patience) => is_here,
+            () = in_vain => false,
+        }
+    }
+
     /// Waits for a piece; `false` if nothing came for so long.
     pub(crate) async fn piece(&mut self, piece: u32, patience: Duration) -> bool {
         loop {
@@ -260,10 +288,35 @@ pub(crate) struct Status {
     /// Bytes that others were given, ever.
     bytes_given: u64,
     given_per_s: u64,
-    /// Who was given what by this link, while it is talked about.
-    given_to: Vec<SourceStatus>,
+    /// Who was given what by this link, while it is talked about, and how much he has.
+    given_to: Vec<ReaderStatus>,
+    /// For how long nothing came.
+    quiet_ms: u64,
+    /// How long the rest takes as fast as it comes now, if anything does.
+    left_ms: Option<u64>,
     problem: Option<String>,
     text: String,
+}
+
+/// A file that came from others, all of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Came {
+    hash: String,
+    space: String,
+    bytes_total: u64,
+    /// From whom which of it came since it was asked for last.
+    sources: Vec<SourceStatus>,
+    /// How long that took.
+    took_ms: u64,
+    /// When it was whole; Unix milliseconds.
+    at_ms: u64,
+}
+
+impl Came {
+    /// Which blob.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
 }
 
 impl Status {
@@ -278,7 +331,16 @@ impl Status {
     }
 }
 
-/// Somebody from whom bytes of a blob came, or to whom they went.
+/// Somebody to whom bytes of a blob went.
+#[derive(Clone, Debug, Serialize)]
+struct ReaderStatus {
+    name: String,
+    bytes: u64,
+    /// How much of it he says that he has, from whomever.
+    has_bytes: u64,
+}
+
+/// Somebody from whom bytes of a blob came.
 #[derive(Clone, Debug, Serialize)]
 struct SourceStatus {
     name: String,
@@ -299,6 +361,17 @@ pub(crate) fn named(sources: &[String]) -> String {
 fn coming(sources: &[SourceStatus], bytes_per_s: u64) -> String {
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     format!("from {}, {}/s", named(&names), crate::words::size(bytes_per_s))
+}
+
+/// The same where nothing came for a while: who has the rest, or that nobody does.
+fn stalled(sources: &[SourceStatus], quiet: Duration, have_rest: &[String]) -> String {
+    let since = format!("nothing came for {} s", quiet.as_secs());
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    match (have_rest, names.as_slice()) {
+        ([], []) => "nobody who is there has it".to_owned(),
+        ([], names) => format!("{since}: nobody who is there has the rest; some came from {}", named(names)),
+        (have_rest, _) => format!("{since} from {}, who may have the rest", named(have_rest)),
+    }
 }
 
 impl Fetcher {
@@ -328,6 +401,7 @@ impl Fetcher {
             given: Arc::clone(&given),
             giving: HashMap::new(),
             speed: Speed::new(),
+            came: VecDeque::new(),
             turn: Arc::default(),
             paused: HashMap::new(),
             leaving: Arc::default(),
@@ -431,8 +505,8 @@ impl Fetcher {
         let _ = done.await;
     }
 
-    /// All blobs that are got or given now, and how many bytes a second are given.
-    pub(crate) async fn status(&self) -> (Vec<Status>, u64) {
+    /// All blobs that are got or given now, those that came last, and how many bytes a second are given.
+    pub(crate) async fn status(&self) -> (Vec<Status>, Vec<Came>, u64) {
         let (reply, answer) = oneshot::channel();
         let _ = self.control.send(Control::Status(reply));
         answer.await.unwrap_or_default()
@@ -452,8 +526,13 @@ struct Fetching {
     /// Who waits, where he reads, and whether he wants nothing else.
     handles: BTreeMap<u64, Option<(Range<u32>, bool)>>,
     bytes_from: BTreeMap<LinkId, u64>,
+    /// Since when it is asked for, and when something of it came last.
+    began: Instant,
+    last: Instant,
     /// Links over which it was asked for.
     asked: BTreeSet<LinkId>,
+    /// Those of them over which something was said of it.
+    answered: BTreeSet<LinkId>,
     speed: Speed,
     /// Since when somebody says that it has another length.
     disputed: Option<Instant>,
@@ -516,6 +595,8 @@ struct Actor {
     /// What is given of each blob, and of all together.
     giving: HashMap<BlobHash, Giving>,
     speed: Speed,
+    /// Those that came last, the latest first.
+    came: VecDeque<Came>,
     turn: Arc<Turn>,
     /// What is here of files that are paused is not removed as something that nobody goes on with.
     paused: HashMap<BlobHash, Lease>,
@@ -587,7 +668,12 @@ impl Actor {
                 let had = if let BlobFrame::Have { hash, .. } = &frame { Some(*hash) } else { None };
                 self.input(Input::Frame(link, frame));
                 // Who waits is told at once that somebody has it, and of all others when it is looked for more.
-                if let Some(hash) = had.filter(|hash| self.fetches.get(hash).is_some_and(|fetching| fetching.progress.borrow().sources.is_empty())) {
+                let Some(fetching) = had.and_then(|hash| self.fetches.get_mut(&hash)) else { return };
+                if fetching.asked.contains(&link) {
+                    fetching.answered.insert(link);
+                }
+                if fetching.progress.borrow().sources.is_empty() {
+                    let hash = fetching.partial.hash();
                     self.tell_sources(&hash);
                 }
             }
@@ -645,6 +731,7 @@ impl Actor {
                 {
                     let bytes = fetching.partial.len().saturating_sub(u64::from(*piece) * PIECE_BYTES).min(PIECE_BYTES);
                     *fetching.bytes_from.entry(*link).or_default() += bytes;
+                    fetching.last = Instant::now();
                     fetching.speed.count(bytes);
                 }
                 if let Input::Loaded { link, hash, piece, slice: Some(_), .. } = &input {
@@ -674,7 +761,7 @@ impl Actor {
                 }
             }
             Control::Status(reply) => {
-                let _ = reply.send((self.status(), self.speed.now()));
+                let _ = reply.send((self.status(), self.came.iter().cloned().collect(), self.speed.now()));
             }
         }
     }
@@ -686,6 +773,19 @@ impl Actor {
         self.count_turns();
         if why.is_some() {
             fetching.progress.send_modify(|progress| progress.problem = why.cloned());
+        }
+        if fetching.partial.is_placed() && !fetching.bytes_from.is_empty() {
+            let space = fetching.places.first().map(|(space, _)| space.to_string()).unwrap_or_default();
+            let took = fetching.last.duration_since(fetching.began);
+            self.came.push_front(Came {
+                hash: hash.to_string(),
+                space,
+                bytes_total: fetching.partial.len(),
+                sources: self.by_name(&fetching.bytes_from),
+                took_ms: took.as_millis() as u64,
+                at_ms: crate::who::now_ms().saturating_sub(fetching.last.elapsed().as_millis() as u64),
+            });
+            self.came.truncate(CAME_MAX);
         }
         // What has come stays, for the next time and for others.
         let (partial, settled) = (fetching.partial, Arc::clone(&self.settled));
@@ -761,7 +861,10 @@ impl Actor {
             progress: watch::Sender::default(),
             handles: BTreeMap::new(),
             bytes_from: BTreeMap::new(),
+            began: Instant::now(),
+            last: Instant::now(),
             asked: BTreeSet::new(),
+            answered: BTreeSet::new(),
             speed: Speed::new(),
             disputed: None,
             places: Vec::new(),
@@ -789,7 +892,7 @@ impl Actor {
 
     /// Whether a blob may be fetched that is so long, as somebody says; `None` if that is not known yet. A blob has one length, and who
     /// names another one lies: its last piece never comes. But all others may: what is fetched under another length is asked for the
-    /// last one now, and if that does not come in time, or nobody has anything, it yields.
+    /// last one now, and if that does not come in time, or nobody has anything, it yields. What came of it stays.
     fn settle_len(&mut self, hash: BlobHash, len: u64) -> Option<bool> {
         let Some(fetching) = self.fetches.get_mut(&hash).filter(|fetching| fetching.partial.len() != len) else { return Some(true) };
         if fetching.partial.shows_len() || fetching.partial.is_owners() {
@@ -804,16 +907,8 @@ impl Actor {
         if since.elapsed() < SHOW_MAX && !is_empty() {
             return None;
         }
-        let fetching = self.fetches.remove(&hash)?;
-        let why = Stuck::Length("another length is said of it as well, and what came does not show this one");
-        fetching.progress.send_modify(|progress| progress.problem = Some(why));
-        lock(&self.open).remove(&hash);
+        self.end(hash, Some(&Stuck::Length("another length is said of it as well, and what came does not show this one")));
         self.input(Input::Enough(hash));
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = fetching.partial.discard() {
-                tracing::warn!(%hash, %error, "a part of a file that has another length could not be forgotten");
-            }
-        });
         Some(true)
     }
 
@@ -825,11 +920,11 @@ impl Actor {
 
     fn tell_sources(&self, hash: &BlobHash) {
         let Some(fetching) = self.fetches.get(hash) else { return };
-        let asked = fetching.asked.len();
+        let (asked, answered) = (fetching.asked.len(), fetching.answered.len());
         let sources: Vec<String> = self.exchange.sources_of(hash).iter().filter_map(|link| self.names.get(link).cloned()).collect();
         fetching.progress.send_if_modified(|progress| {
-            let is_other = progress.sources != sources || progress.asked != asked;
-            (progress.sources, progress.asked) = (sources, asked);
+            let is_other = progress.sources != sources || (progress.asked, progress.answered) != (asked, answered);
+            (progress.sources, progress.asked, progress.answered) = (sources, asked, answered);
             is_other
         });
     }
@@ -854,6 +949,26 @@ impl Actor {
                 let giving = self.giving.get(&transfer.hash);
                 let sources = fetching.map_or_else(Vec::new, |fetching| self.by_name(&fetching.bytes_from));
                 let bytes_per_s = fetching.map_or(0, |fetching| fetching.speed.now());
+                let quiet = fetching.map_or(Duration::ZERO, |fetching| fetching.last.elapsed());
+                let lacks = transfer.len.saturating_sub(transfer.bytes_here);
+                let text = match fetching {
+                    None => String::new(),
+                    Some(_) if quiet < QUIET => coming(&sources, bytes_per_s),
+                    Some(_) => {
+                        let have_rest = self.exchange.sources_of(&transfer.hash);
+                        let have_rest: Vec<String> = have_rest.iter().filter_map(|link| self.names.get(link).cloned()).collect();
+                        stalled(&sources, quiet, &have_rest)
+                    }
+                };
+                let has = |link: &LinkId| transfer.readers.iter().find(|(reader, _)| reader == link).map_or(0, |(_, bytes)| *bytes);
+                let mut given_to: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+                for (link, bytes) in giving.iter().flat_map(|giving| &giving.to) {
+                    let one = given_to.entry(self.names.get(link).map_or("somebody", String::as_str)).or_default();
+                    *one = (one.0 + bytes, one.1.max(has(link)));
+                }
+                let mut given_to: Vec<ReaderStatus> =
+                    given_to.into_iter().map(|(name, (bytes, has_bytes))| ReaderStatus { name: name.to_owned(), bytes, has_bytes }).collect();
+                given_to.sort_by_key(|one| std::cmp::Reverse(one.bytes));
                 Status {
                     hash: transfer.hash.to_string(),
                     space: transfer.space.to_string(),
@@ -865,9 +980,11 @@ impl Actor {
                     readers: transfer.readers.len(),
                     bytes_given: self.given.of(&transfer.hash),
                     given_per_s: giving.map_or(0, |giving| giving.speed.now()),
-                    given_to: giving.map_or_else(Vec::new, |giving| self.by_name(&giving.to)),
+                    given_to,
+                    quiet_ms: quiet.as_millis() as u64,
+                    left_ms: lacks.saturating_mul(1000).checked_div(bytes_per_s).filter(|_| quiet < QUIET),
                     problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.as_ref().map(Stuck::to_string)),
-                    text: coming(&sources, bytes_per_s),
+                    text,
                     sources,
                 }
             })
@@ -1099,6 +1216,15 @@ mod tests {
         assert!(coming(&sources[..1], 0).starts_with("from peer0, ") && coming(&[], 0).starts_with("from nobody yet, "));
     }
 
+    #[test]
+    fn whoever_waits_is_told_who_has_the_rest() {
+        let sources = ["bob", "carol"].map(|name| SourceStatus { name: name.to_owned(), bytes: 1 });
+        let (quiet, dave) = (Duration::from_millis(23_500), ["dave".to_owned()]);
+        assert_eq!(stalled(&[], quiet, &[]), "nobody who is there has it");
+        assert_eq!(stalled(&sources, quiet, &[]), "nothing came for 23 s: nobody who is there has the rest; some came from bob and carol");
+        assert_eq!(stalled(&sources, quiet, &dave), "nothing came for 23 s from dave, who may have the rest");
+    }
+
     /// Lets pieces of a blob come that is fetched, as far as they were asked for.
     async fn comes(fetcher: &Fetcher, source: &Blob, space: PublicKey, len: u64, pieces: Range<u32>) {
         let hash = source.hash();
@@ -1137,13 +1263,38 @@ mod tests {
         comes(&fetcher, &source, store.space(), len, 2..3).await;
         assert!(film.piece(2, PLACE_MAX).await);
         // From then on it is known.
-        let again = fetch(len + 1).await;
-        assert!(matches!(again.progress.borrow().problem, Some(Stuck::Length(_))));
+        let again = fetcher.fetch(&store, store.own(), hash, len + 1).await;
+        assert!(matches!(again, Err(SaveError::OtherLength { len: 300_000 })));
         assert!(film.progress.borrow().problem.is_none());
         comes(&fetcher, &source, store.space(), len, 0..2).await;
         assert!(film.piece(0, PLACE_MAX).await && film.piece(1, PLACE_MAX).await);
         film.until_placed().await;
         assert_eq!(store.blobs().expect("on disk").len_of(&hash), Some(len));
+    }
+
+    /// Thousands of files that are pinned, and of which those who are there have nothing, do not wait for a while each.
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_what_nobody_has_knows_when_all_have_said_so() {
+        use timebus_store::store::{Config, lock_home};
+
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("opens");
+        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
+        let (hash, space) = (BlobHash::from_bytes([3; 32]), store.space());
+        let mut fetch = fetcher.fetch(&store, store.own(), hash, 300_000).await.expect("room").expect("it runs");
+        let _ = fetcher.control.send(Control::Sources { hash, space, links: vec![(1, "bob".to_owned()), (2, "eve".to_owned())] });
+        let nothing = async |link| fetcher.frame(link, BlobFrame::Have { space, hash, len: 300_000, asks: false, pieces: vec![] }.encode()).await;
+        nothing(1).await;
+        nothing(1).await;
+        // Somebody who was not asked.
+        nothing(7).await;
+        let (patience, began) = (Duration::from_secs(600), Instant::now());
+        assert!(!fetch.piece_of_somebody(0, patience).await);
+        assert!(began.elapsed() >= patience, "eve may have it");
+        nothing(2).await;
+        let began = Instant::now();
+        assert!(!fetch.piece_of_somebody(0, patience).await);
+        assert!(began.elapsed() < patience);
     }
 
     /// Two spaces name one file, and one link gives it for the sake of one of them, or of both.
@@ -1159,7 +1310,10 @@ mod tests {
             progress: watch::Sender::default(),
             handles: BTreeMap::new(),
             bytes_from: BTreeMap::new(),
+            began: Instant::now(),
+            last: Instant::now(),
             asked: BTreeSet::new(),
+            answered: BTreeSet::new(),
             speed: Speed::new(),
             disputed: None,
             places: vec![(one, timeline(one)), (other, timeline(other)), (third, timeline(third)), (third, TimelineId::named(&third, "drop"))],

@@ -53,12 +53,13 @@ pub(crate) enum Tried {
 pub(crate) struct Until {
     at: Instant,
     do_others_wait: Arc<AtomicBool>,
+    is_missing: Arc<AtomicBool>,
 }
 
 impl Until {
-    /// Whether it is the turn of others.
+    /// Whether it is the turn of others, or this one is not to be here any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.do_others_wait.load(Ordering::Relaxed) && Instant::now() >= self.at
+        !self.is_missing.load(Ordering::Relaxed) || self.do_others_wait.load(Ordering::Relaxed) && Instant::now() >= self.at
     }
 }
 
@@ -255,19 +256,28 @@ pub(crate) async fn run<T: Clone, F: Future<Output = Tried>>(
     let mut queue = Queue::new(pause_max);
     let mut running = FuturesUnordered::new();
     let do_others_wait = Arc::new(AtomicBool::new(false));
+    let mut missing: BTreeMap<Which, Arc<AtomicBool>> = BTreeMap::new();
     queue.told(told.borrow_and_update().clone(), Instant::now());
     loop {
         let now = Instant::now();
         while let Some((which, file)) = queue.next(now) {
-            let fetched = fetch(which, file, Until { at: now + TURN, do_others_wait: Arc::clone(&do_others_wait) });
+            let is_missing = Arc::new(AtomicBool::new(true));
+            missing.insert(which, Arc::clone(&is_missing));
+            let fetched = fetch(which, file, Until { at: now + TURN, do_others_wait: Arc::clone(&do_others_wait), is_missing });
             running.push(async move { (which, fetched.await) });
         }
         do_others_wait.store(queue.is_more(), Ordering::Relaxed);
         let next_at = queue.next_at();
         tokio::select! {
-            Some((which, tried)) = running.next() => queue.done(&which, tried, Instant::now()),
+            Some((which, tried)) = running.next() => {
+                missing.remove(&which);
+                queue.done(&which, tried, Instant::now());
+            }
             changed = told.changed() => match changed {
-                Ok(()) => queue.told(told.borrow_and_update().clone(), Instant::now()),
+                Ok(()) => {
+                    queue.told(told.borrow_and_update().clone(), Instant::now());
+                    missing.iter().for_each(|(which, is)| is.store(queue.files.contains_key(which), Ordering::Relaxed));
+                }
                 Err(_) => return,
             },
             Some(asked) = asked.recv() => queue.asked(&asked, Instant::now()),

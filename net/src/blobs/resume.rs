@@ -127,6 +127,63 @@ impl Uploads {
     }
 }
 
+/// An upload that did not come to its end, as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Begun {
+    id: String,
+    /// Where the file is to be.
+    path: String,
+    bytes_here: u64,
+    /// None if who sends it did not say so.
+    bytes_total: Option<u64>,
+    /// When something came last; Unix milliseconds.
+    changed_ms: u64,
+}
+
+/// The uploads that did not come to their end: they go on, or go away after a week.
+///
+/// # Errors
+///
+/// What the system says.
+pub(crate) fn begun(blobs: &Blobs) -> std::io::Result<Vec<Begun>> {
+    let folder = folder(blobs);
+    let all = match list(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        all => all?,
+    };
+    let mut found = Vec::new();
+    for (id, about) in all.into_iter().filter(|(_, about)| about.answer().is_none()) {
+        let file = folder.join(&id);
+        let changed = changed_at(&file, &about).duration_since(SystemTime::UNIX_EPOCH);
+        let path = crate::target::Target::parse(&about.target).map_or(about.target, |target| format!("/{}", target.segments.join("/")));
+        found.push(Begun {
+            path,
+            bytes_here: std::fs::metadata(&file).map_or(0, |about| about.len()),
+            bytes_total: about.length,
+            changed_ms: changed.map_or(0, |since| since.as_millis() as u64),
+            id,
+        });
+    }
+    found.sort_by(|one, other| (&one.path, one.changed_ms).cmp(&(&other.path, other.changed_ms)));
+    Ok(found)
+}
+
+/// Gives up the uploads to a path and below it, or the one of this name. Answers with those.
+pub(crate) async fn cancel(peer: &Peer, which: &str) -> Result<Vec<Begun>, Problem> {
+    let blobs = super::of(peer)?.clone();
+    let all = beside(move || begun(&blobs)).await?.map_err(|error| storage_problem(&error.into()))?;
+    let path = format!("/{}", which.trim_matches('/'));
+    let is_below = |at: &str| at == path || at.strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
+    let mut gone = Vec::new();
+    for one in all.into_iter().filter(|one| one.id == which || is_below(&one.path)) {
+        if let Some(upload) = open(peer, &one.id).await? {
+            give_up(peer, &one.id, &upload).await?;
+            gone.push(one);
+        }
+    }
+    Ok(gone)
+}
+
 /// Whether a request begins an upload.
 pub(crate) fn is_begin(head: &http::request::Parts) -> bool {
     text(&head.headers, "upload-complete").is_some_and(|complete| complete.trim() == "?0")
@@ -162,6 +219,7 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let target = ask.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(headers, *name)?.to_owned()))).collect();
     let about = About { target, headers: kept, key, length, unchecked_from: None, whole: None };
+    super::make_room(&ask.peer, length.unwrap_or(0)).await;
     let (found, upload) = find(&ask, &blobs, &about).await?;
     let mut body = BodyReader::new(body);
     let check = ask.who.body_check();
@@ -239,9 +297,7 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
             Ok(response)
         }
         Method::DELETE => {
-            let mut writer = take_over(&upload).await;
-            drop(writer.take());
-            forget(peer, id, &upload).await?;
+            give_up(peer, id, &upload).await?;
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)
@@ -301,6 +357,7 @@ async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: St
         return ended(peer, upload, response).await;
     }
     let mut begun = writer.take().ok_or_else(|| gone(id))?;
+    super::make_room(peer, body.announced().unwrap_or(0)).await;
     if let Err(error) = begun.expect(body.announced().map_or(offset, |coming| offset + coming)) {
         *writer = Some(begun);
         return Err(save_problem(&error));
@@ -524,7 +581,7 @@ fn find_or_make(blobs: &Blobs, folder: &std::path::Path, about: &About) -> Resul
             "too many uploads are under way",
             format!("{UPLOADS_MAX} at once are possible"),
         )
-        .with_fix("finish or DELETE some; those that nothing is added to go after a week"));
+        .with_fix("`timebus files` lists them; finish some, or `timebus files cancel PATH`; those that nothing is added to go after a week"));
     }
     let name = timebus_identity::z32::encode(&timebus_identity::random_bytes::<20>());
     let file = folder.join(&name);
@@ -553,6 +610,13 @@ fn list(folder: &std::path::Path) -> std::io::Result<Vec<(String, About)>> {
         }
     }
     Ok(found)
+}
+
+/// Ends an upload, whoever adds to it now.
+async fn give_up(peer: &Peer, id: &str, upload: &Upload) -> Result<(), Problem> {
+    let mut writer = take_over(upload).await;
+    drop(writer.take());
+    forget(peer, id, upload).await
 }
 
 /// Removes what is left of an upload.

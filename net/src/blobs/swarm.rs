@@ -812,6 +812,12 @@ impl Upload {
         self.readers.get(&peer).is_some_and(|reader| reader.have.is_all())
     }
 
+    /// What a reader said that it has.
+    #[must_use]
+    pub fn has_of(&self, peer: Peer) -> Option<&Pieces> {
+        self.readers.get(&peer).map(|reader| &reader.have)
+    }
+
     /// A reader is gone.
     pub fn reader_gone(&mut self, peer: Peer) {
         if let Some(reader) = self.readers.remove(&peer) {

@@ -64,6 +64,9 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
     let room = payer.as_ref().map_or(u64::MAX, |payer| ledger.room(payer, &hosts));
     let counted = ask.who.guest().into_iter().chain(hosts.members.clone()).map(|key| ask.peer.count_origin(Of::Uploads, &key.to_string()));
     let _counted: Vec<OriginCount> = counted.collect::<Result<_, _>>()?;
+    if ask.who.guest().is_none() {
+        super::make_room(&ask.peer, announced.unwrap_or(0)).await;
+    }
     let writer = beside(move || {
         let mut writer = blobs.writer()?;
         announced.map_or(Ok(()), |len| writer.expect(len))?;

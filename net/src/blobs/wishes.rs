@@ -34,6 +34,8 @@ use crate::peer::{Peer, lock};
 
 /// Pins; who wants more pins what is above them.
 const PINS_MAX: usize = 1024;
+/// Files of which it is known why they cannot be kept.
+const PROBLEMS_MAX: usize = 1024;
 /// How often it is looked whether somebody is there by now who has what is pinned.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long what is new waits, so that what comes with it is looked at together.
@@ -117,6 +119,8 @@ struct Inner {
     cancelled: Mutex<HashMap<BlobHash, Instant>>,
     /// Files that were wanted and came.
     came: Mutex<HashMap<BlobHash, Instant>>,
+    /// Why files that are to be here cannot be kept, since the start.
+    problems: Mutex<BTreeMap<BlobHash, String>>,
     changed: watch::Sender<()>,
 }
 
@@ -173,6 +177,7 @@ impl Wishes {
             problem,
             cancelled: Mutex::default(),
             came: Mutex::default(),
+            problems: Mutex::default(),
             changed: watch::Sender::default(),
         }))
     }
@@ -185,6 +190,26 @@ impl Wishes {
     /// Those of a peer.
     pub(crate) fn of(peer: &Peer) -> Self {
         peer.network().map_or_else(|| Self::open(peer.store.home()), |network| network.blobs().wishes().clone())
+    }
+
+    /// Told when something is said of pins and files.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// Why a file cannot be kept that is to be here, if it cannot.
+    fn say_problem(&self, hash: &BlobHash, problem: Option<String>) {
+        let mut problems = lock(&self.0.problems);
+        match problem {
+            Some(problem) if problems.len() < PROBLEMS_MAX || problems.contains_key(hash) => drop(problems.insert(*hash, problem)),
+            Some(_) => {}
+            None => drop(problems.remove(hash)),
+        }
+    }
+
+    /// Why files that are to be here cannot be kept.
+    pub(crate) fn problems(&self) -> BTreeMap<BlobHash, String> {
+        lock(&self.0.problems).clone()
     }
 
     /// The pins, by space and path.
@@ -418,7 +443,7 @@ pub(crate) async fn keep(peer: Peer) {
 
 async fn keep_pinned(peer: &Peer, fetcher: &Fetcher) {
     let (tell, told) = watch::channel(Missing::new());
-    // Who has it is not asked for beforehand.
+    // Who has it is not asked for beforehand: all who are there say so at once.
     let (_tell, asked) = mpsc::channel(1);
     let fetch = |Which { space, hash, len }: Which, path: Path, until: Until| async move {
         let (store, named) = (peer.store.clone(), path.clone());
@@ -536,7 +561,9 @@ pub(crate) async fn fetch_until(peer: &Peer, fetcher: &Fetcher, file: &Wished, u
         // The owner does not want it, or not now.
         return Tried::Done;
     }
-    fetch_for(peer, fetcher, file, until).await.unwrap_or_else(|error| {
+    let tried = fetch_for(peer, fetcher, file, until).await;
+    fetcher.wishes().say_problem(&file.hash, tried.as_ref().err().map(ToString::to_string));
+    tried.unwrap_or_else(|error| {
         tracing::warn!(hash = %file.hash, path = %file.path, %error, "a file was not fetched");
         Tried::InVain
     })
@@ -547,7 +574,7 @@ async fn fetch_for(peer: &Peer, fetcher: &Fetcher, file: &Wished, until: Option<
     let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
     let Some(mut fetch) = fetching else { return Ok(Tried::InVain) };
     for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-        let is_here = fetch.piece(piece, FIND_MAX).await;
+        let is_here = fetch.piece_of_somebody(piece, FIND_MAX).await;
         if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
             return Ok(Tried::InVain);
         }
@@ -611,7 +638,9 @@ async fn fetch_wanted(peer: &Peer, fetcher: &Fetcher, file: &Wished, few: &Semap
     if wishes.wish_of(&file.hash) != Some(Wish::Wanted) {
         return;
     }
-    let is_here = fetch_one(peer, fetcher, file).await.unwrap_or_else(|error| {
+    let tried = fetch_one(peer, fetcher, file).await;
+    wishes.say_problem(&file.hash, tried.as_ref().err().map(ToString::to_string));
+    let is_here = tried.unwrap_or_else(|error| {
         tracing::warn!(path = %file.path, %error, "a file was not fetched");
         false
     });

@@ -13,7 +13,7 @@ use crate::blobs::fetch::{Status, Stuck};
 use crate::blobs::given::Given;
 use crate::blobs::pace::{BYTES_PER_S_MAX, BYTES_PER_S_MIN};
 use crate::blobs::wishes::{FILES_MAX, Pin, Wish, Wished, Wishes};
-use crate::blobs::{beside, of};
+use crate::blobs::{beside, of, resume};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
@@ -29,7 +29,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["blobs", "unpin"]) => pin(peer, body, false).await,
         (&Method::POST, ["blobs", "share"]) => share(peer, body).await,
         (&Method::POST, ["blobs", "pause"]) => pause(peer, body).await,
-        (&Method::POST, ["blobs", "resume"]) => resume(peer, body).await,
+        (&Method::POST, ["blobs", "resume"]) => go_on(peer, body).await,
         (&Method::POST, ["blobs", "cancel"]) => cancel(peer, body).await,
         (&Method::POST, ["blobs", "limit"]) => limit(peer, body),
         _ => return None,
@@ -41,14 +41,19 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
     let blobs = of(peer)?;
     let wishes = Wishes::of(peer);
     let people = People::now(peer).await;
-    let (transfers, given_per_s) = match peer.network() {
+    let (transfers, came, given_per_s) = match peer.network() {
         Some(network) => network.blobs().status().await,
         None => Default::default(),
     };
+    let came: Vec<(Option<BlobHash>, Serde)> =
+        came.iter().filter_map(|came| Some((BlobHash::parse(came.hash()), serde_json::to_value(came).ok()?))).collect();
     let mut transfers: Vec<Serde> = transfers.iter().filter_map(|transfer| serde_json::to_value(transfer).ok()).collect();
     let (store, pins, wished, limits) = (peer.store().clone(), wishes.pins(), wishes.files(), wishes.limits());
     let own = peer.space();
+    let begun = blobs.clone();
+    let uploads = beside(move || resume::begun(&begun)).await?.map_err(|error| storage_problem(&error.into()))?;
     let unread = wishes.problem().map(str::to_owned);
+    let problems = wishes.problems();
     let ((bytes_given, since_ms), most) = given(peer, |given| (given.all(), given.most()));
     let told = move || -> Result<_, StorageError> {
         let rows = store.snapshot();
@@ -66,11 +71,17 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
         let is_here = |file: &Wished| store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash).is_some());
         for (file, wish) in wished.into_iter().filter(|(file, _)| !is_here(file)) {
             let mut told = describe(&store, &people, &own, &file, Some(wish));
+            told["problem"] = problems.get(&file.hash).cloned().into();
             match transfers.iter_mut().find(|transfer| transfer["hash"] == told["hash"]) {
                 Some(transfer) if transfer["is_fetched"] == true => {}
                 Some(transfer) => transfer["state"] = told["state"].take(),
                 None => transfers.push(told),
             }
+        }
+        let mut told_came = Vec::new();
+        for (hash, mut came) in came {
+            came["path"] = hash.map_or(Ok(None), |hash| path_of(&hash))?.into();
+            told_came.push(came);
         }
         let mut most_given = Vec::new();
         for (hash, bytes) in most {
@@ -82,7 +93,9 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
             let bytes = |is_wanted: fn(bool) -> bool| {
                 files.iter().filter(|file| is_wanted(file.is_here)).map(|file| file.len).fold(0u64, u64::saturating_add)
             };
+            let problem = files.iter().filter(|file| !file.is_here).find_map(|file| problems.get(&file.hash));
             told.push(json!({
+                "problem": problem,
                 "path": named(&people, &own, &pin.space, &pin.path),
                 "space": pin.space.to_string(),
                 "files": files.len(),
@@ -92,9 +105,9 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
             }));
         }
         let kept_back: Vec<Serde> = wishes.kept_back().iter().map(|space| json!({"space": space.to_string(), "name": people.name(space)})).collect();
-        Ok((transfers, told, kept_back, most_given))
+        Ok((transfers, told_came, told, kept_back, most_given))
     };
-    let (transfers, pins, kept_back, most_given) = beside(told).await?.map_err(|error| storage_problem(&error))?;
+    let (transfers, came, pins, kept_back, most_given) = beside(told).await?.map_err(|error| storage_problem(&error))?;
     Ok(json!({
         "bytes": blobs.bytes(),
         "free_bytes": blobs.free_bytes().ok(),
@@ -104,7 +117,9 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
         "pins": pins,
         "kept_back": kept_back,
         "problem": unread,
+        "uploads": uploads,
         "transfers": transfers,
+        "came": came,
     }))
 }
 
@@ -169,6 +184,8 @@ fn describe(store: &Store, people: &People, own: &PublicKey, file: &Wished, wish
         "bytes_given": 0,
         "given_per_s": 0,
         "given_to": [],
+        "quiet_ms": 0,
+        "left_ms": null,
         "problem": null,
         "text": "",
         "state": state,
@@ -302,7 +319,7 @@ async fn pause(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(json!({"files": said(peer, files, Some(Wish::Paused)).await?}))
 }
 
-async fn resume(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+async fn go_on(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
     let files = which(peer, &name).await?;
     let wishes = Wishes::of(peer);
@@ -311,15 +328,21 @@ async fn resume(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(json!({"files": said(peer, files, Some(Wish::Wanted)).await?}))
 }
 
-/// Gets nothing more of files, and keeps nothing of what has come. A pin of just this path goes; of one above it the files are left
+/// Gets nothing more of files, and keeps nothing of what has come, nor of uploads that were begun there. A pin of just this path goes; of one above it the files are left
 /// out.
 async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
-    let files = which(peer, &name).await?;
+    let uploads = resume::cancel(peer, &name).await?;
+    let files = match which(peer, &name).await {
+        // An upload alone was meant.
+        Err(_) if !uploads.is_empty() => Vec::new(),
+        files => files?,
+    };
     let wishes = Wishes::of(peer);
     let mut unpinned = false;
-    if BlobHash::parse(&name).is_none() {
-        let pin = place(peer, &name).await?;
+    if BlobHash::parse(&name).is_none()
+        && let Ok(pin) = place(peer, &name).await
+    {
         unpinned = wishes.pin(&pin, false).map_err(unsaid)?.unwrap_or(false);
     }
     let (store, all, known) = (peer.store().clone(), files.clone(), wishes.clone());
@@ -342,7 +365,7 @@ async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         let removed = beside(move || hashes.iter().try_for_each(|hash: &BlobHash| blobs.remove_partial(hash).map(drop))).await?;
         removed.map_err(|error| storage_problem(&error.into()))?;
     }
-    Ok(json!({"files": said(peer, files, Some(Wish::Cancelled)).await?, "unpinned": unpinned}))
+    Ok(json!({"files": said(peer, files, Some(Wish::Cancelled)).await?, "uploads": uploads, "unpinned": unpinned}))
 }
 
 /// How fast files may go and come: what is not said stays, null is no limit.

@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::partial::{FOLDER, Partial};
-use super::{BlobHash, Blobs, ORIGIN, SaveError, make_folder, remove_if_there, with_ending};
+use super::partial::Partial;
+use super::{BlobHash, Blobs, ORIGIN, SaveError, remove_if_there, with_ending};
 use crate::ids::TimelineId;
 
 /// In place of a timeline: it came from others, and not as a whole from those for whom it was begun.
@@ -21,8 +21,7 @@ const TIMELINES_MAX: usize = 64;
 
 impl Blobs {
     /// [`Blobs::partial`], to be filled by those who have a timeline. If something of it is here, or others fill it by now, it
-    /// stays theirs for whom it was begun. What came of it from others under another length goes, unless it is being fetched or shows
-    /// that length.
+    /// stays theirs for whom it was begun. What came under another length is no part of that.
     ///
     /// # Errors
     ///
@@ -31,23 +30,11 @@ impl Blobs {
         // From here on nobody removes what is here of it.
         let _lease = self.lease(hash);
         let _alone = super::lock(&self.0.origins);
-        let folder = self.folder().join(FOLDER);
-        let file = folder.join(hash.to_string());
-        if let Some(part) = self.open_partial(&hash).filter(|part| part.len() != len) {
-            // What the owner put in here himself, and is mended, comes from nobody again.
-            if part.shows_len() || !part.is_bare() && !self.came_from_others(&hash) {
-                return Err(SaveError::OtherLength { len: part.len() });
-            }
-            if Arc::strong_count(&part) == 1 {
-                part.discard().map_err(SaveError::Io)?;
-            }
+        // What the owner put in here himself, and is mended, comes from nobody again.
+        if let Some(part) = self.parts_of(&hash).iter().find(|part| part.len() != len && (part.shows_len() || part.is_owners())) {
+            return Err(SaveError::OtherLength { len: part.len() });
         }
-        if !file.exists() {
-            make_folder(&folder).map_err(SaveError::Io)?;
-            let origin = with_ending(&file, ORIGIN);
-            remove_if_there(&origin).and_then(|()| append(&origin, timeline.as_bytes())).map_err(SaveError::Io)?;
-        }
-        let partial = self.partial(hash, len)?;
+        let partial = self.partial_for(hash, len, Some(timeline))?;
         // Nothing has come of it for whom it was begun, and nobody waits for that.
         if partial.is_bare() && Arc::strong_count(&partial) == 1 {
             partial.belong(timeline.as_bytes()).map_err(SaveError::Io)?;
@@ -58,15 +45,18 @@ impl Blobs {
     /// Whether what is here of a blob, whole or not, came from those who have a timeline.
     #[must_use]
     pub fn came_for(&self, hash: &BlobHash, timeline: &TimelineId) -> bool {
-        let part = self.folder().join(FOLDER).join(hash.to_string());
-        let file = if self.len_of(hash).is_some() { self.path(hash) } else { part };
-        origins(&with_ending(&file, ORIGIN)).is_ok_and(|known| known.iter().any(|known| known == timeline.as_bytes()))
+        let file = if self.len_of(hash).is_some() { Some(self.path(hash)) } else { self.part_file(hash) };
+        let known = file.and_then(|file| origins(&with_ending(&file, ORIGIN)).ok()).unwrap_or_default();
+        known.iter().any(|known| known == timeline.as_bytes())
     }
 
-    /// Whether what is here of a blob, whole or not, came from others.
+    /// Whether all that is here of a blob, whole or not, came from others.
     pub(crate) fn came_from_others(&self, hash: &BlobHash) -> bool {
-        let part = self.folder().join(FOLDER).join(hash.to_string());
-        with_ending(&if self.len_of(hash).is_some() { self.path(hash) } else { part }, ORIGIN).exists()
+        if self.len_of(hash).is_some() {
+            return with_ending(&self.path(hash), ORIGIN).exists();
+        }
+        let parts: Vec<_> = self.part_files(hash).into_iter().filter(|file| file.exists()).collect();
+        !parts.is_empty() && parts.iter().all(|file| with_ending(file, ORIGIN).exists())
     }
 
     /// Moves what is known of a part to the whole.
@@ -105,9 +95,16 @@ impl Partial {
         if origin.exists() { std::fs::write(&origin, timeline).and_then(|()| std::fs::File::open(&origin)?.sync_all()) } else { Ok(()) }
     }
 
-    fn origin(&self) -> std::path::PathBuf {
-        with_ending(&self.blobs().folder().join(FOLDER).join(self.hash().to_string()), ORIGIN)
+    pub(super) fn origin(&self) -> std::path::PathBuf {
+        with_ending(self.file(), ORIGIN)
     }
+}
+
+/// Says for whom a part is begun.
+pub(super) fn begin(part: &Path, timeline: &TimelineId) -> io::Result<()> {
+    let origin = with_ending(part, ORIGIN);
+    remove_if_there(&origin)?;
+    append(&origin, timeline.as_bytes())
 }
 
 fn origins(file: &Path) -> io::Result<Vec<[u8; 32]>> {
@@ -179,7 +176,7 @@ mod tests {
 
     /// All pieces but the last one are good under a length that is one byte more.
     #[test]
-    fn what_came_under_a_made_up_length_goes_and_what_shows_its_length_stays() {
+    fn a_length_that_is_only_said_puts_nothing_out_and_one_that_shows_stays() {
         let ((_a, from), (_b, to)) = (blobs(), blobs());
         let mut writer = from.writer().expect("begins");
         writer.write(&[7; 300_000]).expect("writes");
@@ -187,21 +184,40 @@ mod tests {
         let source = from.open_blob(hash).expect("opens").expect("is here");
         let timeline = TimelineId([1; 32]);
         let put = |partial: &Partial, piece: u32| partial.put(piece, &source.slice(piece).expect("good"));
-        let made_up = to.fetch(hash, len + 1, &timeline).expect("room");
-        put(&made_up, 0).expect("good");
-        made_up.keep().expect("room");
-        assert!(put(&made_up, 2).is_err() && !made_up.shows_len() && to.bytes() > 0);
-        drop(to.fetch(hash, len, &timeline).expect("room"));
-        assert!(made_up.has(0), "somebody is at it");
-        drop(made_up);
-        let part = to.fetch(hash, len, &timeline).expect("room");
-        assert_eq!((part.is_bare(), to.bytes(), to.has_partial(&hash)), (true, 0, false));
-        put(&part, 2).expect("good");
-        assert!(part.shows_len());
+        let pieces = |of: u64, pieces: &[u32]| {
+            let part = to.fetch(hash, of, &timeline).expect("room");
+            pieces.iter().for_each(|piece| assert!(!put(&part, *piece).expect("good")));
+            part.keep().expect("room");
+            (0..3).filter(|piece| part.has(*piece)).collect::<Vec<u32>>()
+        };
+        let piece_bytes = crate::blobs::partial::PIECE_BYTES;
+        assert_eq!(pieces(len, &[0, 1]), [0, 1]);
+        assert!(put(&to.fetch(hash, len + 1, &timeline).expect("room"), 2).is_err());
+        assert_eq!((pieces(len + 1, &[0]), pieces(len, &[])), (vec![0], vec![0, 1]), "each is by itself");
+        assert_eq!((to.bytes(), to.partials().expect("a list")), (3 * piece_bytes, vec![(hash, 3 * piece_bytes)]));
+        assert_eq!(to.open_partial(&hash).expect("is here").len(), len, "most is here of it");
+        // A third one puts out the one of which the least is here, unless it is open.
+        let open = [len, len + 1].map(|of| to.fetch(hash, of, &timeline).expect("room"));
+        assert!(matches!(to.fetch(hash, len + 2, &timeline), Err(SaveError::OtherLength { .. })));
+        drop(open);
+        assert_eq!((pieces(len + 2, &[]), to.bytes()), (vec![], 2 * piece_bytes));
+        assert_eq!((pieces(len + 1, &[]), pieces(len, &[])), (vec![], vec![0, 1]));
+        let part = to.fetch(hash, len + 1, &timeline).expect("room");
+        (0..2).for_each(|piece| assert!(!put(&part, piece).expect("good")));
         part.keep().expect("room");
         drop(part);
+        let bytes = Blobs::open(to.folder(), Limits::default()).expect("opens").bytes();
+        assert_eq!((bytes, to.bytes()), (4 * piece_bytes, 4 * piece_bytes));
+        // The one that shows its length is the one.
+        let part = to.fetch(hash, len, &timeline).expect("room");
+        assert!(put(&part, 2).expect("good") && to.len_of(&hash) == Some(len));
+        drop(part);
+        assert!(to.remove_partial(&hash).expect("removed"));
+        assert_eq!((to.bytes(), to.partials().expect("a list")), (len, vec![]));
+        assert!(to.remove(&hash).expect("no lease"));
+        assert_eq!(pieces(len, &[2]), [2]);
         assert!(matches!(to.fetch(hash, len + 1, &timeline), Err(SaveError::OtherLength { len: 300_000 })));
-        assert!(to.fetch(hash, len, &timeline).expect("room").has(2));
+        assert_eq!(pieces(len, &[]), [2]);
 
         // The owner's own, of which the end is damaged.
         let (_c, own) = blobs();

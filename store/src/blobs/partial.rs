@@ -11,6 +11,8 @@ use bao_tree::io::outboard::PostOrderOutboard;
 use bao_tree::io::sync::{DecodeResponseIter, encode_ranges_validated};
 use bao_tree::{BaoTree, ChunkNum, ChunkRanges};
 
+use crate::ids::TimelineId;
+
 use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, ORIGIN, SaveError, TREE, make_folder, remove_if_there, sync_folder, with_ending};
 
 /// Bytes that are asked for and sent at once: eight groups with the way from the root to them.
@@ -22,7 +24,7 @@ pub const PIECES_MAX: u64 = 4 * 1024 * 1024;
 /// Folder of what is not whole, in that of the blobs.
 pub(super) const FOLDER: &str = "part";
 /// Ends the name of the file that says which pieces are here.
-const HAVE: &str = ".have";
+pub(super) const HAVE: &str = ".have";
 /// Pieces after which that is written, so that a crash costs no more.
 const SAVE_PIECES: u32 = 64;
 
@@ -83,7 +85,12 @@ impl Blobs {
     ///
     /// [`SaveError`].
     pub fn partial(&self, hash: BlobHash, len: u64) -> Result<Arc<Partial>, SaveError> {
-        let partial = self.part(hash, len)?;
+        self.partial_for(hash, len, None)
+    }
+
+    /// The same, for whom it is begun, if it is.
+    pub(super) fn partial_for(&self, hash: BlobHash, len: u64, timeline: Option<&TimelineId>) -> Result<Arc<Partial>, SaveError> {
+        let partial = self.part(hash, len, timeline)?;
         let limits = self.limits();
         let mut state = partial.state();
         let missing = (len - state.bytes(len)).saturating_sub(state.expected);
@@ -105,25 +112,25 @@ impl Blobs {
     }
 
     /// A blob of which a part is here, or will be: the one that is open, if one is.
-    fn part(&self, hash: BlobHash, len: u64) -> Result<Arc<Partial>, SaveError> {
+    pub(super) fn part(&self, hash: BlobHash, len: u64, timeline: Option<&TimelineId>) -> Result<Arc<Partial>, SaveError> {
         let mut parts = super::lock(&self.0.parts);
-        let open = parts.get(&(hash, len)).and_then(std::sync::Weak::upgrade);
-        if let Some(open) = open.filter(|open| !open.state().is_placed) {
+        let open = |len: u64| parts.get(&(hash, len)).and_then(std::sync::Weak::upgrade).filter(|open| !open.is_placed());
+        if let Some(open) = open(len) {
             return Ok(open);
         }
-        let part = Arc::new(self.open_part(hash, len)?);
+        let others: Vec<Arc<Partial>> = parts.keys().filter(|(other, _)| *other == hash).filter_map(|(_, len)| open(*len)).collect();
+        let part = Arc::new(self.open_part(hash, len, timeline, &others)?);
         parts.retain(|_, open| open.strong_count() > 0);
         parts.insert((hash, len), Arc::downgrade(&part));
         Ok(part)
     }
 
-    fn open_part(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
+    fn open_part(&self, hash: BlobHash, len: u64, timeline: Option<&TimelineId>, others: &[Arc<Partial>]) -> Result<Partial, SaveError> {
         let limits = self.limits();
         if len > limits.blob_bytes_max || pieces_of(len) > PIECES_MAX {
             return Err(SaveError::TooLarge { max: limits.blob_bytes_max.min(PIECES_MAX * PIECE_BYTES) });
         }
         let folder = self.folder().join(FOLDER);
-        let file = folder.join(hash.to_string());
         let open = |path: &PathBuf| {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
@@ -132,9 +139,13 @@ impl Blobs {
         let lease = self.lease(hash);
         let _alone = super::lock(&self.0.moves);
         make_folder(&folder).map_err(SaveError::Io)?;
+        let file = self.file_for(&hash, len, others)?;
         if !file.exists() {
             // What a crash left of one that is at its place, or was removed.
             remove_if_there(&with_ending(&file, HAVE)).map_err(SaveError::Io)?;
+            if let Some(timeline) = timeline {
+                super::origin::begin(&file, timeline).map_err(SaveError::Io)?;
+            }
         }
         let data = open(&file).map_err(SaveError::Io)?;
         let tree = open(&with_ending(&file, TREE)).map_err(SaveError::Io)?;
@@ -150,91 +161,6 @@ impl Blobs {
         let count = have.iter().map(|byte| u64::from(byte.count_ones())).sum();
         let state = Mutex::new(State { have, count, unsaved: 0, unsaved_bytes: 0, expected: 0, is_placed: false });
         Ok(Partial { blobs: self.clone(), hash, len, file, data, tree, state, disk: Mutex::new(()), _lease: lease })
-    }
-
-    /// Whether a part of a blob is here.
-    #[must_use]
-    pub fn has_partial(&self, hash: &BlobHash) -> bool {
-        let file = self.folder().join(FOLDER).join(hash.to_string());
-        file.exists() && with_ending(&file, HAVE).exists()
-    }
-
-    /// Opens a blob of which a part is here to read that, whatever its length is.
-    #[must_use]
-    pub fn open_partial(&self, hash: &BlobHash) -> Option<Arc<Partial>> {
-        // Not while a blob is being moved there.
-        let alone = super::lock(&self.0.moves);
-        let saved = self.has_partial(hash).then(|| std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)));
-        let saved = saved?.ok()?;
-        drop(alone);
-        self.part(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
-    }
-
-    /// Blobs of which a part is here, with the bytes of that.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn partials(&self) -> io::Result<Vec<(BlobHash, u64)>> {
-        let folder = match std::fs::read_dir(self.folder().join(FOLDER)) {
-            Ok(folder) => folder,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut found = Vec::new();
-        for file in folder {
-            let file = file?;
-            if let Some(hash) = file.file_name().to_str().and_then(BlobHash::parse) {
-                found.push((hash, self.bytes_of_part(&hash)));
-            }
-        }
-        Ok(found)
-    }
-
-    fn bytes_of_part(&self, hash: &BlobHash) -> u64 {
-        self.open_partial(hash).map_or(0, |part| part.bytes_here())
-    }
-
-    /// When something of a blob that is not whole came last, if it still is so; Unix milliseconds.
-    pub(super) fn part_ms(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
-        let file = self.folder().join(FOLDER).join(hash.to_string());
-        let about = match std::fs::metadata(with_ending(&file, HAVE)).or_else(|_| std::fs::metadata(&file)) {
-            Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(about.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)))
-    }
-
-    /// Says when something of a blob that is not whole came last.
-    pub(super) fn date_part(&self, hash: &BlobHash, at_ms: u64) -> io::Result<()> {
-        let file = self.folder().join(FOLDER).join(hash.to_string());
-        let open = |file: &Path| std::fs::OpenOptions::new().write(true).open(file);
-        match open(&with_ending(&file, HAVE)).or_else(|_| open(&file)) {
-            Ok(file) => file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_millis(at_ms)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Removes what is here of a blob that is not whole, unless somebody holds a lease on it; says whether it is gone.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<bool> {
-        let bytes = self.bytes_of_part(hash);
-        let leases = self.leases();
-        if leases.contains_key(hash) {
-            return Ok(false);
-        }
-        let file = self.folder().join(FOLDER).join(hash.to_string());
-        for path in [with_ending(&file, HAVE), with_ending(&file, TREE), with_ending(&file, ORIGIN), file] {
-            remove_if_there(&path)?;
-        }
-        drop(leases);
-        self.count(-i128::from(bytes));
-        Ok(true)
     }
 
     /// Makes a blob of which some bytes are damaged one of which a part is here, so that the rest can come again. Reads all of it.
@@ -355,7 +281,7 @@ impl Partial {
     /// Whether something of it is here that the owner put in himself, and nobody may have again.
     #[must_use]
     pub fn is_owners(&self) -> bool {
-        !self.is_bare() && !self.blobs.came_from_others(&self.hash)
+        !self.is_bare() && !self.origin().exists()
     }
 
     /// Whether its last piece is here. The others are good under other lengths, too.
@@ -439,30 +365,6 @@ impl Partial {
         }
         drop(state);
         self.save(super::lock(&self.disk))
-    }
-
-    /// Forgets all of it: it turned out to have another length.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn discard(&self) -> io::Result<()> {
-        let _alone = super::lock(&self.disk);
-        let mut state = self.state();
-        if state.is_placed {
-            return Ok(());
-        }
-        self.blobs.count(-i128::from(state.bytes(self.len)));
-        state.have.fill(0);
-        (state.count, state.unsaved, state.unsaved_bytes) = (0, 0, 0);
-        drop(state);
-        // Somebody may have written down by now what came under the other length.
-        let file = with_ending(&self.file, HAVE);
-        match std::fs::read(&file) {
-            Ok(saved) if saved.starts_with(&self.len.to_le_bytes()) => remove_if_there(&file),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
     }
 
     /// Checks and keeps a piece as somebody sent it; says whether the blob is whole now and at its place.
@@ -605,6 +507,11 @@ impl Partial {
         self.blobs.count(-i128::from(was.unwrap_or(0)));
         state.is_placed = true;
         Ok(())
+    }
+
+    /// Where it is.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -893,7 +800,7 @@ mod tests {
         let (_temp, to) = blobs();
         let hash = BlobHash::from_bytes([3; 32]);
         drop(to.partial(hash, 300_000).expect("room"));
-        let file = to.folder().join(FOLDER).join(hash.to_string());
+        let [file, _] = to.part_files(&hash);
         std::fs::remove_file(&file).expect("is there");
         save(&file, 300_000, &[0b111]).expect("room");
         assert!(!to.has_partial(&hash) && to.open_partial(&hash).is_none());

@@ -1,0 +1,196 @@
+//! Where parts of blobs are on disk.
+//!
+//! A blob has one length, and it is others who say which. As long as its last piece is not here, a part does not show that its length
+//! is the true one: the pieces before that are good under other lengths, too. So a blob may have two parts, each under a length that
+//! somebody says, and none goes because of what is only said. Of a third one, the part with the fewest bytes makes room.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::partial::{FOLDER, HAVE, PIECE_BYTES, Partial, piece_bytes, pieces_of};
+use super::{BlobHash, Blobs, ORIGIN, SaveError, TREE, remove_if_there, with_ending};
+
+/// Ends the name of the second part of a blob.
+const OTHER: &str = ".other";
+
+impl Blobs {
+    /// Where the parts of a blob are, if there are some.
+    pub(super) fn part_files(&self, hash: &BlobHash) -> [PathBuf; 2] {
+        let file = self.folder().join(FOLDER).join(hash.to_string());
+        let other = with_ending(&file, OTHER);
+        [file, other]
+    }
+
+    /// Where a part of this length is or begins, while others are open. One of which less is here may have to go for it.
+    pub(super) fn file_for(&self, hash: &BlobHash, len: u64, others: &[Arc<Partial>]) -> Result<PathBuf, SaveError> {
+        let files = self.part_files(hash);
+        if let Some(file) = files.iter().find(|file| Said::read(file).is_some_and(|said| said.len == len)) {
+            return Ok(file.clone());
+        }
+        let mut weakest: Option<(u64, &PathBuf)> = None;
+        for file in files.iter().filter(|file| others.iter().all(|other| other.file() != *file)) {
+            let Some(said) = Said::read(file) else {
+                // Bytes behind the end would stay there for good.
+                if std::fs::metadata(file).is_ok_and(|about| about.len() > len) {
+                    remove(file).map_err(SaveError::Io)?;
+                }
+                return Ok(file.clone());
+            };
+            let may_go = !said.shows_len() && with_ending(file, ORIGIN).exists();
+            if may_go && weakest.is_none_or(|(bytes, _)| said.bytes() < bytes) {
+                weakest = Some((said.bytes(), file));
+            }
+        }
+        let Some((bytes, file)) = weakest else {
+            let len = others.first().map(|other| other.len()).or_else(|| Some(Said::read(&files[0])?.len));
+            return Err(SaveError::OtherLength { len: len.unwrap_or_default() });
+        };
+        remove(file).map_err(SaveError::Io)?;
+        self.count(-i128::from(bytes));
+        Ok(file.clone())
+    }
+
+    /// The part of a blob that counts: the one that shows its length, or of which most is here.
+    pub(super) fn part_file(&self, hash: &BlobHash) -> Option<PathBuf> {
+        let [file, other] = self.part_files(hash);
+        if !other.exists() {
+            return file.exists().then_some(file);
+        }
+        let worth = |file: &Path| Said::read(file).map(|said| (said.shows_len(), said.bytes()));
+        if worth(&file) >= worth(&other) { file.exists().then_some(file) } else { Some(other) }
+    }
+
+    /// Whether a part of a blob is here.
+    #[must_use]
+    pub fn has_partial(&self, hash: &BlobHash) -> bool {
+        self.part_files(hash).iter().any(|file| file.exists() && with_ending(file, HAVE).exists())
+    }
+
+    /// Opens a blob of which a part is here to read that, whatever its length is.
+    #[must_use]
+    pub fn open_partial(&self, hash: &BlobHash) -> Option<Arc<Partial>> {
+        // Not while a blob is being moved there.
+        let alone = super::lock(&self.0.moves);
+        let said = Said::read(&self.part_file(hash)?)?;
+        drop(alone);
+        self.part(*hash, said.len, None).ok()
+    }
+
+    /// All parts of a blob, also those of which nothing is written down yet.
+    pub(super) fn parts_of(&self, hash: &BlobHash) -> Vec<Arc<Partial>> {
+        let parts = super::lock(&self.0.parts);
+        let mut found: Vec<Arc<Partial>> = parts.iter().filter(|((of, _), _)| of == hash).filter_map(|(_, part)| part.upgrade()).collect();
+        drop(parts);
+        found.retain(|part| !part.is_placed());
+        for said in self.part_files(hash).iter().filter_map(|file| Said::read(file)) {
+            if found.iter().all(|part| part.len() != said.len) {
+                found.extend(self.part(*hash, said.len, None).ok());
+            }
+        }
+        found
+    }
+
+    /// Blobs of which a part is here, with the bytes of that.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn partials(&self) -> io::Result<Vec<(BlobHash, u64)>> {
+        let folder = match std::fs::read_dir(self.folder().join(FOLDER)) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = std::collections::BTreeSet::new();
+        for file in folder {
+            let name = file?.file_name();
+            found.extend(name.to_str().and_then(|name| BlobHash::parse(name.strip_suffix(OTHER).unwrap_or(name))));
+        }
+        Ok(found.into_iter().map(|hash| (hash, self.bytes_of_parts(&hash))).collect())
+    }
+
+    fn bytes_of_parts(&self, hash: &BlobHash) -> u64 {
+        self.parts_of(hash).iter().map(|part| part.bytes_here()).sum()
+    }
+
+    /// When something of a blob that is not whole came last, if it still is so; Unix milliseconds.
+    pub(super) fn part_ms(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
+        let mut last = None;
+        for file in self.part_files(hash) {
+            let about = match std::fs::metadata(with_ending(&file, HAVE)).or_else(|_| std::fs::metadata(&file)) {
+                Ok(about) => about,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            last = last.max(Some(about.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)));
+        }
+        Ok(last)
+    }
+
+    /// Says when something of a blob that is not whole came last.
+    pub(super) fn date_part(&self, hash: &BlobHash, at_ms: u64) -> io::Result<()> {
+        let open = |file: &Path| std::fs::OpenOptions::new().write(true).open(file);
+        for file in self.part_files(hash) {
+            match open(&with_ending(&file, HAVE)).or_else(|_| open(&file)) {
+                Ok(file) => file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_millis(at_ms))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is here of a blob that is not whole, unless somebody holds a lease on it; says whether it is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<bool> {
+        let bytes = self.bytes_of_parts(hash);
+        let leases = self.leases();
+        if leases.contains_key(hash) {
+            return Ok(false);
+        }
+        for file in self.part_files(hash) {
+            remove(&file)?;
+        }
+        drop(leases);
+        self.count(-i128::from(bytes));
+        Ok(true)
+    }
+}
+
+/// Removes a part.
+fn remove(file: &Path) -> io::Result<()> {
+    for path in [with_ending(file, HAVE), with_ending(file, TREE), with_ending(file, ORIGIN), file.to_owned()] {
+        remove_if_there(&path)?;
+    }
+    Ok(())
+}
+
+/// What is written down of a part.
+struct Said {
+    len: u64,
+    have: Vec<u8>,
+}
+
+impl Said {
+    fn read(file: &Path) -> Option<Self> {
+        let saved = std::fs::read(with_ending(file, HAVE)).ok().filter(|_| file.exists())?;
+        let (len, have) = saved.split_first_chunk()?;
+        let len = u64::from_le_bytes(*len);
+        (have.len() as u64 == pieces_of(len).div_ceil(8)).then(|| Self { len, have: have.to_vec() })
+    }
+
+    fn shows_len(&self) -> bool {
+        let last = pieces_of(self.len) - 1;
+        self.have.get((last / 8) as usize).is_some_and(|byte| byte >> (last % 8) & 1 == 1)
+    }
+
+    fn bytes(&self) -> u64 {
+        let count: u64 = self.have.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        let short = if self.shows_len() { PIECE_BYTES - piece_bytes(self.len, (pieces_of(self.len) - 1) as u32) } else { 0 };
+        (count * PIECE_BYTES).saturating_sub(short)
+    }
+}
