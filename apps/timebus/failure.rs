@@ -28,6 +28,8 @@ pub(crate) struct Failure {
     pub(crate) detail: Option<String>,
     /// What to do next.
     pub(crate) fix: Option<String>,
+    /// Who took back that it might be read, in words.
+    pub(crate) taken_back: Option<String>,
 }
 
 impl Failure {
@@ -77,7 +79,8 @@ impl Failure {
             _ => format!("the peer answered with status {status}"),
         });
         let kind = part("type").and_then(|kind| Some(kind.rsplit_once('/')?.1.to_owned()));
-        Self { code, status: Some(status), kind, title, detail: part("detail"), fix: part("fix") }
+        let taken_back = problem.pointer("/taken_back/says").and_then(Value::as_str).map(str::to_owned);
+        Self { code, status: Some(status), kind, title, detail: part("detail"), fix: part("fix"), taken_back }
     }
 
     /// The failure inside an error, or one made of its messages.

@@ -1,7 +1,7 @@
 //! What this device might do in a space of somebody else, and may no more. What it may not read any more is here as it was before,
 //! and looks like any other: so whoever reads it is told.
 
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
 use timebus_store::auth::{Held, Hidden, Rights};
@@ -121,6 +121,16 @@ pub(crate) async fn mark(
         Ok(mut response) => {
             if let Ok(value) = HeaderValue::from_str(&ascii(&told)) {
                 response.headers_mut().insert(HEADER, value);
+            }
+            // Nothing is there, or nothing of it is given: that it was, belongs into what is said of it.
+            if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)
+                && let Body::Ready(Some(body)) = response.body_mut()
+                && let Ok(Serde::Object(mut problem)) = serde_json::from_slice(body)
+                && let Some(Serde::String(detail)) = problem.get_mut("detail")
+            {
+                *detail = format!("{detail}; {}", over.words(&people));
+                problem.insert("taken_back".to_owned(), told);
+                *body = Serde::Object(problem).to_string().into();
             }
             Ok(response)
         }

@@ -498,6 +498,7 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
             .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::Names(named) => crate::blobs::named::problem(named),
+        WriteError::Move(_) | WriteError::Moved { .. } => Problem::new(StatusCode::CONFLICT, "move", "this cannot be moved", detail),
         WriteError::Points(name) => {
             let detail = format!("what you write here is signed by this peer, and a pointer called {name} would be its owner's like or answer");
             Problem::new(StatusCode::FORBIDDEN, "word", "this would be said in the owner's name", detail)

@@ -19,7 +19,7 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::{Summary, summary};
 use timebus_store::tree::value_json;
 use timebus_store::update::Step;
-use timebus_store::writer::{Action, Condition, Request, WriteError, resolve, verify_all};
+use timebus_store::writer::{Action, Condition, MoveError, Request, WriteError, resolve, verify_all};
 
 use crate::authority::Verb;
 use crate::body::{Body, read_body};
@@ -282,11 +282,15 @@ pub(crate) async fn act(
         "fsck" if writes => crate::fsck::fsck(peer, body).await,
         "move" if writes => {
             let (space, path) = at().await?;
-            take_to(peer, who, space, path, body).await
+            let (place, answer) = take_to(peer, who, space, path, body).await;
+            match crate::remote::may_fetch(who) {
+                true => crate::over::mark(peer, space, &place, answer, false).await,
+                false => answer,
+            }
         }
         "undo" if writes => {
             let (space, path) = at().await?;
-            undo(peer, space, &path, body).await
+            undo(peer, (space, &path), tail.first(), body).await
         }
         "login-code" if writes => Ok(answer_json(&json!({ "code": peer.login_code() }))),
         "quiet" if writes => {
@@ -583,18 +587,15 @@ fn diff(store: &Store, space: Space, path: &Path, head: &http::request::Parts) -
     Ok(answer_json(&json!({ "from": from, "to": to, "changes": changes })))
 }
 
-/// Takes what is at a path to another one of the same space, by one change.
-async fn take_to(peer: &Peer, who: &Who, space: Space, path: Path, body: &[u8]) -> Result<Response<Body>, Problem> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Wanted {
-        to: String,
+/// Takes what is at a path to another one of the same space, by one change. Answers also which of the two it was about.
+async fn take_to(peer: &Peer, who: &Who, space: Space, path: Path, body: &[u8]) -> (Path, Result<Response<Body>, Problem>) {
+    let to = match target_of(peer, who, space, body).await {
+        Ok(to) => to,
+        Err(problem) => return (path, Err(problem)),
+    };
+    if let Err(problem) = who.may(peer, Verb::Read, &space.key, &path).and_then(|()| who.may(peer, Verb::Write, &space.key, &to)) {
+        return (path, Err(problem));
     }
-    let Wanted { to } = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))?;
-    let to = Path::parse(&to).map_err(|error| crate::route::bad_path(&error))?;
-    who.may(peer, Verb::Read, &space.key, &path)?;
-    who.may(peer, Verb::Write, &space.key, &to)?;
     let request = Request {
         space: Some(space),
         path: path.clone(),
@@ -606,7 +607,15 @@ async fn take_to(peer: &Peer, who: &Who, space: Space, path: Path, body: &[u8]) 
         durable: true,
         may_name: None,
     };
-    let written = peer.store().write(request).await.map_err(|error| match error {
+    let error = match peer.store().write(request).await {
+        Ok(written) => {
+            let mut response = answer_json(&json!({ "to": to.to_string(), "version": written.version }));
+            insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
+            return (path, Ok(response));
+        }
+        Err(error) => error,
+    };
+    let problem = match &error {
         WriteError::Condition { .. } => Problem::new(StatusCode::CONFLICT, "taken", "something is there already", format!("{to} is taken"))
             .with_fix("choose another path, or remove what is there first"),
         WriteError::Spans { .. } => {
@@ -614,15 +623,80 @@ async fn take_to(peer: &Peer, who: &Who, space: Space, path: Path, body: &[u8]) 
             Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
                 .with_fix("read it there and write it here, then remove it: who may read it changes with that; `timebus private` lists such paths")
         }
-        other => write_problem(&other),
-    })?;
-    let mut response = answer_json(&json!({ "to": to.to_string(), "version": written.version }));
-    insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
-    Ok(response)
+        WriteError::Move(error) => move_problem(error),
+        other => crate::write::refused(peer, other),
+    };
+    let place = if let WriteError::NoGrant { path, .. } = error { path } else { path };
+    (place, Err(problem))
+}
+
+/// Where something is to go, which may be said with its space.
+async fn target_of(peer: &Peer, who: &Who, space: Space, body: &[u8]) -> Result<Path, Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        to: String,
+    }
+    let Wanted { to } = serde_json::from_slice(body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))?;
+    let (named, to) = split_space(&to);
+    if let Some(name) = named {
+        let other = match name {
+            "me" => Ok(peer.space()),
+            name if crate::remote::may_fetch(who) => network::find_space_for(peer, who, name).await,
+            name => name.parse().map_err(|_| crate::route::not_held(name)),
+        };
+        // Whoever is known by no name is another one than the owner.
+        let is_other = match other {
+            Ok(other) => other != space.key,
+            Err(_) if space.is_own() => true,
+            Err(problem) => return Err(problem),
+        };
+        if is_other {
+            return Err(Problem::new(StatusCode::CONFLICT, "spaces", "these are in two spaces", "a move is one change in one space")
+                .with_fix("`timebus get FROM`, `timebus put TO`, then `timebus rm FROM`; of files `get -o FILE` and `put TO @FILE`"));
+        }
+    }
+    Path::parse(to).map_err(|error| crate::route::bad_path(&error))
+}
+
+/// The space that a path names, as in `/@alice/notes`, and the path in it.
+fn split_space(path: &str) -> (Option<&str>, &str) {
+    let first = path.strip_prefix('/').map_or("", |path| &path[..path.find('/').unwrap_or(path.len())]);
+    match &path[path.len().min(1 + first.len())..] {
+        _ if !is_space(first) => (None, path),
+        "" => (Some(&first[1..]), "/"),
+        rest => (Some(&first[1..]), rest),
+    }
+}
+
+/// Whether the first part of a path names a space.
+fn is_space(first: &str) -> bool {
+    first.starts_with('@') && !first.starts_with("@@") && !first.contains('.')
+}
+
+/// Why something is not taken to another path, and what then.
+fn move_problem(error: &MoveError) -> Problem {
+    let (status, kind, title, fix) = match error {
+        MoveError::Below { .. } => (StatusCode::BAD_REQUEST, "move", "this cannot go there", "choose a path that is neither at nor below what goes"),
+        MoveError::Element => (StatusCode::BAD_REQUEST, "move", "this cannot go there", "move the list, or patch it: a JSON patch has `move`"),
+        MoveError::TooMany { .. } => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "move", "this is too much to go at once", "move its parts one by one; `timebus ls PATH` lists them")
+        }
+        MoveError::Several(_) => (
+            StatusCode::CONFLICT,
+            "several",
+            "more stands here than shows, and only that would go",
+            "`timebus conflicts PATH` shows what stands there; writing a value at its path settles it",
+        ),
+        MoveError::Covered(_) => (StatusCode::CONFLICT, "covered", "nobody would see it there", "choose a path that is below no list and no value"),
+        _ => (StatusCode::CONFLICT, "move", "this cannot go there", "choose another path"),
+    };
+    Problem::new(status, kind, title, error.to_string()).with_fix(fix)
 }
 
 /// Writes the inverse of a change: what it replaced comes back, what others did since stays.
-async fn undo(peer: &Peer, space: Space, path: &Path, body: &[u8]) -> Result<Response<Body>, Problem> {
+async fn undo(peer: &Peer, (space, path): (Space, &Path), of: Option<&String>, body: &[u8]) -> Result<Response<Body>, Problem> {
     let version = if body.is_empty() {
         None
     } else {
@@ -642,7 +716,16 @@ async fn undo(peer: &Peer, space: Space, path: &Path, body: &[u8]) -> Result<Res
         durable: true,
         may_name: None,
     };
-    let written = peer.store().write(request).await.map_err(|error| write_problem(&error))?;
+    // As it is typed: without its space a path is one of the own space.
+    let of = of.filter(|of| is_space(of)).map_or_else(String::new, |of| format!("/{of}"));
+    let written = peer.store().write(request).await.map_err(|error| match &error {
+        WriteError::Moved { from, to } => {
+            Problem::new(StatusCode::CONFLICT, "moved", "this came from elsewhere, and would be nowhere", error.to_string()).with_fix(format!(
+                "`timebus mv {of}{to} {of}{from}` takes it back; `timebus undo {of}{from}` brings it back there, and it stays here, too"
+            ))
+        }
+        other => crate::write::refused(peer, other),
+    })?;
     let mut response = answer_json(&json!({ "version": written.version, "changed": written.change.is_some() }));
     insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
     Ok(response)

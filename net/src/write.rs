@@ -18,6 +18,7 @@ use crate::cache::canonical;
 use crate::etag;
 use crate::merge_type::MergeType;
 use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
 use crate::route::{Ask, storage_problem, write_problem};
@@ -29,6 +30,15 @@ use crate::who::{now_ms, text};
 /// What becomes of a device that was thrown out.
 const LOST: &str = "what is here can be read; for a device of yours begin with a new folder: `timebus --home FOLDER recover`, or \
                     `timebus devices add` on another device";
+
+/// What a failed write is to whoever asked this peer for it.
+pub(crate) fn refused(peer: &Peer, error: &WriteError) -> Problem {
+    let problem = write_problem(error);
+    match error {
+        WriteError::NoKey if crate::sys::is_lost(peer) => problem.with_fix(LOST),
+        _ => problem,
+    }
+}
 
 /// Most values that one request may write. While it is decided, each takes about 2 kB whatever its size: 64 MiB of
 /// zeros would take more memory than most machines have, and would keep everybody else waiting for an hour.
@@ -99,9 +109,8 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
         }
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
-            let problem = write_problem(&error);
+            let problem = refused(&ask.peer, &error);
             Err(match error {
-                WriteError::NoKey if crate::sys::is_lost(&ask.peer) => problem.with_fix(LOST),
                 WriteError::NoGrant { .. } => match crate::community::whom_to_ask(&ask.peer.store, ask.space, &path) {
                     Some(fix) => problem.with_fix(fix),
                     None => problem,

@@ -154,7 +154,7 @@ impl Bodies {
     }
 
     /// The path in a body, with its references resolved.
-    fn resolve_path(own: &Summary, body: &Body, steps: &[PathStep]) -> Option<Path> {
+    pub(crate) fn resolve_path(own: &Summary, body: &Body, steps: &[PathStep]) -> Option<Path> {
         let segments = steps.iter().map(|step| {
             Some(match step {
                 PathStep::Name(name) => Segment::Name(name.clone()),

@@ -47,6 +47,20 @@ impl View {
         Self::reach(rows, t, changes, Reach::View, |_| false)
     }
 
+    /// What the writer of the change that arrived as `a` had seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn before(rows: &impl Rows, t: u32, a: u64) -> Result<Self, StorageError> {
+        let own = summary(rows, t, a)?;
+        match &own.base {
+            Some(base) => Self::of(rows, t, base),
+            None if own.total => Ok(Self::upto(a.checked_sub(1))),
+            None => Self::past_of(rows, t, &own.deps),
+        }
+    }
+
     /// These changes and everything before them.
     ///
     /// # Errors

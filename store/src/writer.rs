@@ -33,6 +33,7 @@ mod texts;
 mod version;
 
 pub(crate) use decider::Decider;
+pub use moving::MoveError;
 pub use requests::is_reserved;
 pub(crate) use syncer::{Group, Syncer, encode_own};
 pub use texts::{Named, TextEdits, TextError, resolve_at, session_of, text_version};
@@ -249,6 +250,17 @@ pub enum WriteError {
     /// The patch does not fit the value.
     #[error("the patch does not fit what is there: {0}")]
     Patch(String),
+    /// It is not taken to another path.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// The change took what is here from elsewhere, and its opposite at the new path alone would leave it nowhere.
+    #[error("the change took what is at {to} there from {from}")]
+    Moved {
+        /// Where it was.
+        from: Path,
+        /// Where it is.
+        to: Path,
+    },
     /// This home has no key that may write.
     #[error("this device may not write to the space")]
     NoKey,

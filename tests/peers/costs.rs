@@ -22,6 +22,9 @@ fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
     until_space(&bob, "alice", "waiting");
     let words = run(bob.home(), &["peers"]);
     assert!(words.out.contains("waiting for alice to accept what you wrote"), "{words:?}");
+    let put = run(bob.home(), &["put", "@alice/wall/late", "1"]);
+    assert!(put.code == 0 && put.out.contains("saved here; waits for alice") && put.err.contains("more than you may keep"), "{put:?}");
+    assert_eq!(verb(bob.home(), &["rm", "@alice/wall/late"])["path"], "/@alice/wall/late");
     // Everything else goes on, and who is not over his budget is not slowed down.
     alice.put("/notes", &json!(1));
     poll("all of it", || {

@@ -162,7 +162,8 @@ pub(crate) struct Inc {
 
 /// Take what is at a path to another one: a value, a file, or all that is below
 ///
-/// It is one change, which others see at once, or not yet. Nothing may be at TO. What was written before stays in the history of FROM:
+/// It is one change, which others see at once, or not yet. Nothing may be at TO, and no list or value above it, and where several
+/// values stand side by side somebody has to choose one first (`timebus conflicts`). What was written before stays in the history of FROM:
 /// `timebus log FROM` shows it, and `timebus undo FROM` brings what was there back to it. Both paths are of one space, and neither is
 /// kept apart from the other.
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::cli::{Conditions, Get, Inc, Mv, Patch, Post, Put, Rm, View};
-use crate::client::{Answer, Home, JSON, Request, Session, open};
+use crate::client::{Answer, Client, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
 use crate::failure::Failure;
@@ -18,8 +19,9 @@ use crate::home::quoted_text;
 use crate::output::{Output, printable};
 use crate::pretty::Pretty;
 use crate::progress::Progress;
-use crate::target::Target;
+use crate::target::{Target, encode};
 use crate::transfer::{LARGE_BYTES, Line, download, upload};
+use crate::value::{Json, items, number, text};
 use crate::verbs::{explain, explain_reading, of_before, say_before};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -185,8 +187,58 @@ pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
     if args.if_absent {
         request = request.header("if-none-match", "*")?;
     }
+    let before = reached(&mut client, &args.path).await;
     let answer = client.send(request.body(&mime, value.bytes)?).await.map_err(|error| explain(error, &args.path))?;
-    wrote(context.out, "saved", &args.path, &answer)
+    wrote_there(context, &mut client, "saved", (&args.path, before), &answer).await
+}
+
+/// How long a write to a space of somebody else is followed: whoever does not take it says so as soon as he hears of it.
+const FOLLOWED_FOR: Duration = Duration::from_secs(1);
+/// How often is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Up to which change others have a space of somebody else; nothing where no peer runs.
+async fn reached(client: &mut Client, path: &Target) -> Option<u64> {
+    let space = path.split().0?;
+    // Nobody is called for it.
+    let request = Request::get(format!("/.sys/synced/@{}", encode(space))).header("prefer", "wait=0").ok()?;
+    let synced = client.json(request).await.ok()?;
+    number(&synced, "upto")
+}
+
+/// Tells of a write, and whether it waits until the owner of the space accepts it. `before`: how far others had the space before it.
+async fn wrote_there(
+    context: &Context,
+    client: &mut Client,
+    what: &str,
+    (path, before): (&Target, Option<u64>),
+    answer: &Answer,
+) -> anyhow::Result<()> {
+    let whom = path.split().0.filter(|_| before.is_some());
+    let waits = match whom {
+        Some(space) => waits(client, path, space, before).await,
+        None => false,
+    };
+    let (Some(space), true) = (whom, waits) else { return wrote(context.out, what, path, answer) };
+    let version = answer.version();
+    let json = json!({"path": path.to_string(), "version": version.list(), "waits": true});
+    context.out.result(&json, || format!("{what} here; waits for {space}  {path}  version {version}"))?;
+    context.out.note(format!("it is more than you may keep there: `timebus held` shows {space} that it waits"));
+    Ok(())
+}
+
+async fn waits(client: &mut Client, path: &Target, space: &str, before: Option<u64>) -> bool {
+    let began = Instant::now();
+    loop {
+        let spaces = client.json(Request::get("/.sys/spaces")).await.ok();
+        let is_it = |one: &&Json| text(one, "petname").is_some_and(|name| name.eq_ignore_ascii_case(space)) || text(one, "space") == Some(space);
+        let state = spaces.as_ref().and_then(|spaces| items(spaces, "spaces").iter().find(is_it)).and_then(|one| text(one, "state"));
+        match state {
+            Some("waiting") => return true,
+            Some("live") if began.elapsed() < FOLLOWED_FOR && reached(client, path).await <= before => tokio::time::sleep(LOOK_EVERY).await,
+            _ => return false,
+        }
+    }
 }
 
 /// The file of a value that is too large to be sent as one piece, and its media type. JSON always is one piece.
@@ -217,11 +269,15 @@ async fn put_file(context: &Context, args: &Put, file: &Path, mime: &str) -> any
     if args.if_absent {
         request = request.header("if-none-match", "*")?;
     }
+    let before = match args.path.split().0 {
+        Some(_) => reached(&mut session.connect().await?, &args.path).await,
+        None => None,
+    };
     let progress = Progress::bytes(context.out, "putting", std::fs::metadata(file).ok().map(|about| about.len()));
     let mut line = Line::new(&mut session);
     let answer = upload(&mut line, request, mime, file, &progress).await.map_err(|error| explain(error, &args.path))?;
     progress.done();
-    wrote(context.out, "saved", &args.path, &answer)
+    wrote_there(context, &mut session.connect().await?, "saved", (&args.path, before), &answer).await
 }
 
 pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> {
@@ -247,19 +303,20 @@ pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> 
 }
 
 pub(crate) async fn mv(context: &Context, args: &Mv) -> anyhow::Result<()> {
-    let ((from_space, from), (to_space, to)) = (args.from.split(), args.to.split());
-    if from_space != to_space {
-        let fix = "`timebus get FROM`, `timebus put TO`, then `timebus rm FROM`; of files `get -o FILE` and `put TO @FILE`";
-        return Err(Failure::usage(format!("{} and {} are in two spaces, and a move is one change in one", args.from, args.to)).fix(fix).into());
-    }
+    // The peer knows which names and keys are one space.
+    let to = match (args.from.split(), args.to.split()) {
+        ((from_space, _), (to_space, to)) if from_space == to_space => to.to_string(),
+        (_, (None, to)) => format!("/@me{to}"),
+        (_, (Some(_), _)) => args.to.to_string(),
+    };
     let (session, mut client) = open(context, Home::MustExist).await?;
-    let request = Request::post(args.from.below("/.sys/move")).body(JSON, json!({"to": to.to_string()}).to_string())?;
+    let request = Request::post(args.from.below("/.sys/move")).body(JSON, json!({"to": to}).to_string())?;
     let moved = client.json(request).await.map_err(|error| explain(error, &args.from));
     session.close().await;
     let moved = moved?;
     let json =
         json!({"from": args.from.to_string(), "to": args.to.to_string(), "version": crate::value::versions(crate::value::member(&moved, "version"))});
-    context.out.result(&json, || format!("moved {} to {}; its history stays at {from}, where `undo` brings it back", args.from, args.to))
+    context.out.result(&json, || format!("moved {0} to {1}; its history stays at {0}, where `undo` brings it back", args.from, args.to))
 }
 
 pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {
@@ -279,7 +336,7 @@ pub(crate) async fn inc(context: &Context, args: Inc) -> anyhow::Result<()> {
     let request = Request::post(args.path.encoded()).query("inc", args.by);
     let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     let version = answer.version();
-    let crate::value::Json::Int(number) = crate::value::parse(&answer.bytes().await?)? else {
+    let Json::Int(number) = crate::value::parse(&answer.bytes().await?)? else {
         return Err(Failure::refused(format!("{} holds no number any more", args.path)).into());
     };
     let json = json!({"path": args.path.to_string(), "value": number, "version": version.list()});

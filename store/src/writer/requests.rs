@@ -336,7 +336,7 @@ impl Decider {
 
     /// Plans the inverse of a change.
     fn plan_undo(&mut self, space: Space, path: &Path, asker: Option<Asker>, version: Option<String>) -> Result<Plan<'_>, WriteError> {
-        let (t, space) = (space.main(), space.key);
+        let t = space.main();
         let wanted = match version {
             Some(version) => self.resolve_at(t, path, asker, &[version])?.first().map(|name| name.a),
             None => None,
@@ -365,12 +365,11 @@ impl Decider {
         if did.is_empty() && inverses.is_empty() {
             return Err(WriteError::Absent(path.clone()));
         }
-        let own = summary(rows, t, latest)?;
-        let view = match &own.base {
-            Some(base) => View::of(rows, t, base)?,
-            None if own.total => View::upto(latest.checked_sub(1)),
-            None => View::past_of(rows, t, &own.deps)?,
-        };
+        if let Some((from, to)) = self.taken_from(space, path, latest)? {
+            return Err(WriteError::Moved { from, to });
+        }
+        let (rows, bodies, space) = (&self.pipeline.rows, &mut self.pipeline.bodies, space.key);
+        let view = View::before(rows, t, latest)?;
         let mut write_of = |a, index| {
             let id = OpId { change: summary(rows, t, a)?.id, index };
             bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
