@@ -256,9 +256,11 @@ impl Node {
         &self.config.name
     }
 
-    /// The owner says in his space that he is called so.
-    pub fn know_profile(&mut self, name: Option<String>) {
+    /// The owner says in his space that he is called so. Answers whether that is new.
+    pub fn know_profile(&mut self, name: Option<String>) -> bool {
+        let differs = self.profile != name;
         self.profile = name;
+        differs
     }
 
     /// What a peer is told that the owner is called, beyond what this peer calls itself: whoever gave him an invite learns it, as
@@ -462,6 +464,14 @@ impl Node {
                 let call = self.calls.entry(node).or_default();
                 (call.next_ms, call.attempts) = (now_ms, 0);
                 acts.extend([Act::Save, Act::Changed]);
+            }
+            // It is said as a link begins.
+            Event::Renamed => {
+                let is_old = |linked: &Linked| linked.node.and_then(|node| self.name_for(&node)).is_some_and(|name| *name != linked.called);
+                let old: Vec<LinkId> = self.links.iter().filter(|(_, linked)| is_old(linked)).map(|(link, _)| *link).collect();
+                for link in old {
+                    self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts);
+                }
             }
             Event::Agree { space, root } => {
                 let agreed = self.book.agreed.entry(space).or_default();

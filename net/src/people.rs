@@ -446,7 +446,7 @@ pub(crate) fn profile_name(store: &Store, space: &PublicKey) -> Option<String> {
 
 /// Whether somebody may be called what he calls himself: not by the words for the owner and for everybody.
 fn may_be_called(name: &str) -> bool {
-    !name.is_empty() && !matches!(name, "me" | "you" | "anyone")
+    !name.is_empty() && !crate::node::book::is_word(name)
 }
 
 /// Whether a name looks like those that follow from keys, as `river-otter-61`.

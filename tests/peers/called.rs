@@ -50,6 +50,10 @@ fn a_device_has_a_name_and_keeps_it_when_it_is_thrown_out() {
     assert!(taken.code == 4 && taken.err.contains("this name is taken"), "{taken:?}");
     let bad = run(alice.home(), &["devices", "name", "river-otter-61"]);
     assert!(bad.code != 0 && bad.err.contains("no name of a key"), "{bad:?}");
+    let blank = run(alice.home(), &["devices", "name", "   "]);
+    assert!(blank.code != 0 && blank.err.contains("up to 64 bytes"), "{blank:?}");
+    assert_eq!(run(alice.home(), &["devices", "name", " desk "]).code, 0);
+    assert_eq!(names(&alice, "devices"), ["desk", "laptop"]);
     poll("the laptop is among her machines", || run(alice.home(), &["peers"]).out.contains("laptop (yours)").then_some(()));
     let (node, address) = place(&laptop);
     verb(bob.home(), &["follow", "@alice", "--node", &node, "--at", &address]);
@@ -63,12 +67,16 @@ fn a_device_has_a_name_and_keeps_it_when_it_is_thrown_out() {
         listed.code == 0 && listed.out.contains("laptop") && listed.out.contains("desk") && listed.err.contains("no peer runs here"),
         "{listed:?}"
     );
+    let itself = run(&home, &["rotate", "--without", "desk"]);
+    assert!(itself.code == 1 && itself.err.contains("the device that you type on"), "{itself:?}");
     let rotated = run(&home, &["rotate", "--without", "laptop"]);
     assert!(rotated.code == 0 && rotated.out.contains("laptop has no rights any more"), "{rotated:?}");
     let alice = Peer::start_in(home);
     assert_eq!((names(&alice, "devices"), names(&alice, "former")), (vec!["desk".to_owned()], vec!["laptop".to_owned()]));
     let again = run(alice.home(), &["devices", "remove", "laptop"]);
     assert!(again.code == 1 && again.err.contains("none of your devices any more"), "{again:?}");
+    let taken = run(alice.home(), &["devices", "name", "laptop"]);
+    assert!(taken.code == 4 && taken.err.contains("take it from that one"), "{taken:?}");
     let all = run(alice.home(), &["peers", "--all"]).out;
     assert!(all.contains("laptop, thrown out") && !all.contains("(yours)"), "{all}");
     let (node, address) = place(&alice);
@@ -85,6 +93,23 @@ fn a_device_has_a_name_and_keeps_it_when_it_is_thrown_out() {
         (refused.code == 1).then_some(refused)
     });
     assert!(refused.err.contains("begin with a new folder") && !refused.err.contains("kit --recover"), "{refused:?}");
+    let refused = run(laptop.home(), &["devices", "name", "thief"]);
+    assert!(refused.code == 1 && refused.err.contains("begin with a new folder") && !refused.err.contains("kit --recover"), "{refused:?}");
+    let status = run(laptop.home(), &["status"]).out;
+    assert!(status.contains("one of its owner's no more"), "{status}");
+}
+
+/// What a machine calls itself is nothing to whoever is invited by a person.
+#[test]
+fn an_invite_is_of_the_person_and_not_of_the_machine() {
+    let (alice, bob) = (named(Home::new(), "laptop"), Peer::start());
+    let of = |link: &str| {
+        let asked = json!({"link": link, "confirm": false}).to_string();
+        bob.send("POST", "/.sys/join", &[("Content-Type", "application/json")], asked).json()["inviter"].clone()
+    };
+    assert_eq!(of(&invite(&alice, &["--to", "/wall", "--can", "write"])), "laptop");
+    alice.put("/profile/name", &json!("Ada"));
+    assert_eq!(of(&invite(&alice, &["--to", "/wall", "--can", "write"])), "Ada");
 }
 
 /// Carol follows Alice before she takes an invite of hers, over the link that there is.
@@ -122,4 +147,15 @@ fn who_takes_an_invite_over_a_link_that_there_is_is_called_by_his_name() {
     // Her space is not here, which is another thing than that nobody is called so.
     let of = run(alice.home(), &["personas", "of", "carol"]);
     assert!(of.err.contains("nobody here knows the space"), "{of:?}");
+}
+
+#[test]
+fn who_says_his_name_after_he_joined_is_called_so_at_once() {
+    let (alice, bob) = pair();
+    bob.put("/profile/name", &json!("Bob"));
+    poll("he has his name at Alice's", || (run(alice.home(), &["revoke", "Bob", "--preview"]).code == 0).then_some(()));
+    bob.put("/profile/name", &json!("Robert"));
+    poll("he has another one", || run(alice.home(), &["peers"]).out.contains("Robert").then_some(()));
+    bob.put("/@alice/wall/still", &json!(1));
+    poll("they go on", || (alice.send("GET", "/wall/still", &[], "").status == 200).then_some(()));
 }

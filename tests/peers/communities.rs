@@ -335,6 +335,15 @@ fn only_members_are_let_in_as_such_and_only_where_there_is_a_community() {
         assert_ne!(run(alice.home(), bad).code, 0, "{bad:?}");
     }
     assert_eq!(alice.send("POST", "/.sys/communities", &[JSON], r#"{"title": "x", "replicas": 99}"#).status, 400);
+    // It has to be possible to name it.
+    for title in ["A/B", "../x", ".."] {
+        let refused = run(alice.home(), &["community", "new", title, "--called", "Ada"]);
+        assert!(refused.code == 1 && refused.err.contains("could not be named"), "{title}: {refused:?}");
+    }
+    assert_eq!(run(alice.home(), &["community", "new", "Tea?", "--called", "Ada"]).code, 0);
+    let renamed = run(alice.home(), &["community", "set", "Tea?", "--title", "Tea/Cake"]);
+    assert!(renamed.code == 1 && renamed.err.contains("could not be named"), "{renamed:?}");
+    assert_eq!(run(alice.home(), &["community", "show", "Tea?"]).code, 0);
 }
 
 /// How the first file of the choir lies: who is to have it, with what each says.

@@ -42,6 +42,17 @@ fn what_is_kept_apart_goes_to_nobody_until_it_is_shared_and_then_all_of_it() {
     assert!(is_anywhere(alice.home(), CANARY), "the search finds it where it is");
     assert!(!is_anywhere(bob.home(), CANARY));
 
+    // What is below it goes to nobody alone, and who would get it all is told so.
+    for can in ["read", "write"] {
+        let part = run(alice.home(), &["invite", "--to", "/diary/sub", "--can", can]);
+        assert!(part.code == 1 && part.err.contains("would read all of that") && part.err.contains("--to /diary --can read"), "{part:?}");
+    }
+    let bobs = verb(bob.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let preview = verb(alice.home(), &["grant", "/diary/sub", &bobs, "--can", "write", "--preview"]);
+    assert!(preview["notes"].to_string().contains("can read all of /diary, which is kept apart"), "{preview}");
+    let preview = verb(alice.home(), &["grant", "/diary", &bobs, "--can", "write", "--preview"]);
+    assert!(preview["notes"].to_string().contains("can read this path, which is kept apart"), "{preview}");
+
     // Carol gets the path and nothing else.
     let carol = Peer::start();
     let link = invite(&alice, &["--to", "/diary", "--can", "write"]);

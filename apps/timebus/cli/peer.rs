@@ -18,7 +18,7 @@ Examples:
   timebus up                              port 7007, or the next one that is free
   timebus up --http 127.0.0.1:8080        exactly there, or an error
   timebus up --http 127.0.0.1:0 --json    any free port; one line of JSON when ready
-  timebus up --name Alice                 what others see
+  timebus up --name Alice                 what you are called, if your profile does not say it
   timebus up --udp 0.0.0.0:4433           at a port that your router forwards to this machine
   timebus up --relay https://relay.example.org     reachable through a relay of your own
   timebus up --no-lan                     neither search the local network nor be found there
@@ -43,8 +43,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) net: Net,
 
-    /// What this peer calls itself, to others and in invites; your device is called so, too, if it has no name yet
-    /// [default: its three-part name; in invites the name of your profile, if it has one]
+    /// What you are called by this peer, to others and in invites; the name of your profile (`timebus put /profile/name`) goes first in
+    /// invites. What a device is called says `timebus devices name` [default: your three-part name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 

@@ -56,7 +56,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
             out.line(format!("{}{line}", if at == 0 { "peers        " } else { "             " }))?;
         }
     }
-    for note in notes(&status) {
+    for note in text(&status, "lost").map(str::to_owned).into_iter().chain(notes(&status)) {
         out.line(format!("note         {note}"))?;
     }
     Ok(())

@@ -135,6 +135,12 @@ async fn take_over(
         without.push(devices::find(context, &mut client, device).await?);
     }
     let store = local.store().clone();
+    if without.contains(&store.device()) {
+        let title = "this is the device that you type on, and it stays yours";
+        return Err(Failure::refused(title)
+            .fix(format!("type it on another device of yours; `{}` lists them", context.home.command("devices")))
+            .into());
+    }
     let called =
         |devices: &[PublicKey]| devices.iter().map(|device| (*device, timebus_net::devices::names::called(&store, device))).collect::<Vec<_>>();
     let rights = store.rights(&store.space()).context("the own space is always here")?;

@@ -19,7 +19,8 @@ const TAKEN: [&str; 2] = ["all", "this"];
 /// Whether a device can be called so.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
-    is_petname(name) && !crate::people::is_of_a_key(name) && !TAKEN.contains(&name)
+    let is_word = TAKEN.iter().any(|word| name.eq_ignore_ascii_case(word));
+    is_petname(name) && name.trim() == name && !crate::people::is_of_a_key(name) && !is_word
 }
 
 /// The names that were given, by the keys of the devices.
@@ -89,7 +90,17 @@ mod tests {
 
     #[test]
     fn names_are_no_keys_and_no_words_for_others() {
-        for (name, is_good) in [("laptop", true), ("old phone", true), ("river-otter-61", false), ("all", false), ("a/b", false), ("", false)] {
+        for (name, is_good) in [
+            ("laptop", true),
+            ("old phone", true),
+            ("river-otter-61", false),
+            ("all", false),
+            ("This", false),
+            ("a/b", false),
+            ("", false),
+            ("  ", false),
+            (" x", false),
+        ] {
             assert_eq!(is_name(name), is_good, "{name:?}");
         }
     }

@@ -107,6 +107,9 @@ impl Driver {
                 Ok(()) = arrived.changed() => {
                     arrived.borrow_and_update();
                     self.handle(Event::Arrived);
+                    if self.node.know_profile(profile_name(&self.store, &self.store.space())) {
+                        self.handle(Event::Renamed);
+                    }
                 }
                 Ok(()) = addresses.changed() => {
                     let now = texts(&addresses.borrow_and_update());

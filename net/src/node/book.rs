@@ -27,11 +27,14 @@ const BEFORE_MAX: usize = 1024;
 /// Longest name that a person gives to another.
 pub const PETNAME_BYTES_MAX: usize = 64;
 
+/// Whether it is a word for the owner or for everybody, and nobody's name: rights are granted by names.
+pub(crate) fn is_word(name: &str) -> bool {
+    ["anyone", "me", "you"].iter().any(|word| name.trim().eq_ignore_ascii_case(word))
+}
+
 /// Whether somebody can be called so: it stands in paths behind an `@`, and is no key.
 pub(crate) fn is_petname(name: &str) -> bool {
-    // These words are the owner and everybody, and rights are granted by names.
-    let is_word = ["anyone", "me", "you"].iter().any(|word| name.eq_ignore_ascii_case(word));
-    let fits = (1..=PETNAME_BYTES_MAX).contains(&name.len()) && !is_word;
+    let fits = (1..=PETNAME_BYTES_MAX).contains(&name.len()) && !is_word(name);
     fits && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(crate::words::is_unseen) && name.parse::<PublicKey>().is_err()
 }
 
@@ -229,7 +232,12 @@ impl Book {
     /// [`BookError`].
     pub fn load(file: &Path) -> Result<Self, BookError> {
         match std::fs::read(file) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Ok(bytes) => {
+                let mut book: Self = serde_json::from_slice(&bytes)?;
+                // Of before these could be no names.
+                book.petnames.retain(|_, name| !is_word(name));
+                Ok(book)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error.into()),
         }
@@ -443,6 +451,19 @@ mod tests {
 
     fn key(n: u8) -> PublicKey {
         SecretKey::from_seed([n; 32]).public()
+    }
+
+    #[test]
+    fn words_for_the_owner_and_for_everybody_are_nobodys_names() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("peers.json");
+        let mut book = Book::default();
+        for (n, name) in [(1, "Anyone"), (2, "you"), (3, "ME"), (4, "any one")] {
+            book.petnames.insert(key(n), name.to_owned());
+        }
+        book.save(&file).expect("saved");
+        assert_eq!(Book::load(&file).expect("loaded").petnames, [(key(4), "any one".to_owned())].into());
+        assert!(!is_petname("Anyone") && !is_petname(" you"));
     }
 
     #[test]

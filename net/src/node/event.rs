@@ -137,6 +137,8 @@ pub enum Event {
         /// Who may have it, and where they are.
         via: Vec<(PublicKey, Vec<String>)>,
     },
+    /// The owner is called something else now. See [`super::Node::know_profile`].
+    Renamed,
     /// The owner agreed, as a guardian, that a space has a new root.
     Agree {
         /// Which.

@@ -290,6 +290,7 @@ async fn found(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     rules.guests = guests.unwrap_or(rules.guests);
     rules.away_h = away_h.unwrap_or(rules.away_h);
     rules.check().map_err(|error| bad(error.to_string()))?;
+    check_title(&rules.title)?;
     let name = carried_name(peer, name).await?;
     let network = network(peer)?;
     let root = SecretKey::from_seed(random_bytes());
@@ -318,6 +319,14 @@ async fn found(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         name_space(peer, space, petname).await?;
     }
     describe(peer, &Here::of(peer, space, Some(membership))?).await
+}
+
+/// A community is named by its title, as in `timebus community show TITLE`, which is one part of a path.
+fn check_title(title: &str) -> Result<(), Problem> {
+    match title.contains('/') || matches!(title, "." | "..") {
+        true => Err(bad(format!("a title has no / in it, and {title:?} could not be named")).with_fix("choose a title without slashes")),
+        false => Ok(()),
+    }
 }
 
 fn path(names: &[&str]) -> Path {
@@ -368,6 +377,9 @@ async fn set(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
             .with_fix("name a first node by an IPv4 address, or by a host name that has one"));
     }
     new.check().map_err(|error| bad(error.to_string()))?;
+    if new.title != rules.title {
+        check_title(&new.title)?;
+    }
     if new != *rules {
         organizes(peer, &here)?;
         let patch = serde_json::to_value(&new).unwrap_or_default();

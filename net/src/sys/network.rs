@@ -622,9 +622,13 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     // What is read is a timeline and not a path, which nobody expects who names one.
     let mount = peer.store().rights(&space).and_then(|rights| rights.mount_of(&path).map(|mount| mount.path.clone()));
-    if let Some(mount) = mount.as_ref().filter(|mount| role == Role::Read && **mount != path) {
+    if let Some(mount) = mount.as_ref().filter(|mount| **mount != path) {
         let detail = format!("{path} is part of {mount}, which is kept apart: whoever takes this invite would read all of that");
-        let fix = format!("`timebus invite --to {} --can read` for all of it", crate::words::quoted(&mount.to_string()));
+        let [mount, place] = [mount, &path].map(|path| crate::words::quoted(&path.to_string()));
+        let mut fix = format!("`timebus invite --to {mount} --can read` for all of it");
+        if role == Role::Write {
+            fix.push_str(&format!(", and when it was taken `timebus grant {place} WHO --can write` for this"));
+        }
         return Err(Problem::new(StatusCode::BAD_REQUEST, "apart", "this invite would be for more than that", detail).with_fix(fix));
     }
     if role == Role::Read && !path.is_root() && !whole && mount.is_none() {
@@ -676,8 +680,8 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     // To a community one invites by the name that one carries there.
     let carried = network.ask(move |node| node.book().communities.get(&space).map(|membership| membership.name.clone())).await.map_err(stopped)?;
     let name = carried.filter(|carried| role == Role::Member && !carried.is_empty()).unwrap_or(name);
-    // Whoever is invited knows the person, and not the three words of the key.
-    let name = match name == human_name(&peer.space()) && space == peer.space() {
+    // Whoever is invited knows the person, and not the three words of the key or what a machine calls itself.
+    let name = match space == peer.space() {
         true => profile_name(peer)?.unwrap_or(name),
         false => name,
     };
@@ -907,20 +911,21 @@ async fn name_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::NOT_FOUND, "device", "there is no such device", format!("{key} is no device of yours"))
             .with_fix("`timebus devices` lists them"));
     }
-    if !name.is_empty() && !names::is_name(&name) {
+    let name = if name.trim().is_empty() { &name } else { name.trim() };
+    if !name.is_empty() && !names::is_name(name) {
         let detail =
             format!("{name:?}: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #, which read like no name of a key, and not `all` or `this`");
         return Err(bad(detail));
     }
     let all = names::given(store).map_err(|error| storage_problem(&error))?;
-    let same = |(other, called): &(&PublicKey, &String)| {
-        **other != key && rights.device_grant(other).is_some() && called.to_lowercase() == name.to_lowercase()
-    };
+    // Also of one that was thrown out: it is told of by its name.
+    let same = |(other, called): &(&PublicKey, &String)| **other != key && called.to_lowercase() == name.to_lowercase();
     if let Some((other, _)) = all.iter().find(same) {
         let detail = format!("you call the device {} ({other}) so", human_name(other));
-        return Err(Problem::new(StatusCode::CONFLICT, "name", "this name is taken", detail).with_fix("choose another name"));
+        let fix = format!("choose another name, or take it from that one: `timebus devices name {other} ''`");
+        return Err(Problem::new(StatusCode::CONFLICT, "name", "this name is taken", detail).with_fix(fix));
     }
-    names::give(store, &key, Some(name.as_str()).filter(|name| !name.is_empty())).await.map_err(|error| write_problem(&error))?;
+    names::give(store, &key, Some(name).filter(|name| !name.is_empty())).await.map_err(|error| crate::write::refused(peer, &error))?;
     Ok(json!({"device": key.to_string(), "name": names::called(store, &key), "key_name": human_name(&key)}))
 }
 

@@ -209,7 +209,8 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let main = TimelineId::named(&space.key, "main");
     let timeline = rights.timeline_of(&path);
     let timelines = if timeline == main { Timelines::Main } else { Timelines::Only(vec![timeline]) };
-    let (grants, mut notes) = plan(&wanted, can, &person, &path, &timelines)?;
+    let mount = rights.mount_of(&path).map(|mount| mount.path.clone());
+    let (grants, mut notes) = plan(&wanted, can, &person, (&path, mount), &timelines)?;
     notes.extend(people.by_his_own_word(&person));
     let mut says_all = Vec::new();
     let mut fresh = Vec::new();
@@ -262,9 +263,14 @@ fn is_same(one: &Grant, other: &Grant) -> bool {
 }
 
 /// The grants that give somebody what is wanted, and what has to be said about them.
-fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path, timelines: &Timelines) -> Result<(Vec<Grant>, Vec<String>), Problem> {
+fn plan(
+    wanted: &Wanted,
+    can: Verb,
+    person: &Person,
+    (path, mount): (&Path, Option<Path>),
+    timelines: &Timelines,
+) -> Result<(Vec<Grant>, Vec<String>), Problem> {
     let mut notes = Vec::new();
-    let is_apart = *timelines != Timelines::Main;
     let read = Actions::SYNC.0 | Actions::READ.0;
     let actions = match can {
         // Who fetches has the whole timeline. For strangers that has to be meant.
@@ -274,8 +280,11 @@ fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path, timelines: &Ti
         Verb::Moderate => read | Actions::MODERATE.0,
         Verb::Grant => read | Actions::WRITE.0 | Actions::GRANT.0 | Actions::MODERATE.0,
     };
-    if !person.is_anyone && is_apart {
-        notes.push(format!("{} can read this path, which is kept apart, and what is below it", person.name));
+    if let Some(mount) = mount.filter(|_| !person.is_anyone) {
+        notes.push(match mount == *path {
+            true => format!("{} can read this path, which is kept apart, and what is below it", person.name),
+            false => format!("{} can read all of {mount}, which is kept apart: what is read is a timeline, not a path", person.name),
+        });
     } else if !person.is_anyone && !path.is_root() {
         notes.push(format!("{} can also read everything else of the space that is not private: what is read is a timeline, not a path", person.name));
     }
