@@ -177,8 +177,7 @@ async fn trim(peer: &Peer, bytes_max: u64) -> Option<u64> {
     let (store, uses) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses));
     let (wishes, by_others) =
         (wishes::Wishes::of(peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());
-    let ledger = peer.clone();
-    let room = move |guest: &timebus_identity::PublicKey| ledger.ledger().limit_of(&Payer::Key(*guest), Relation::Invited);
+    let room = room_of_guests(peer);
     match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, bytes_max, room)).await {
         Ok(Ok(done)) => {
             peer.cached.store(done.kept, std::sync::atomic::Ordering::Relaxed);
@@ -202,6 +201,12 @@ pub(crate) async fn make_room(peer: &Peer, bytes: u64) {
     {
         trim(peer, kept.saturating_sub(lacks)).await;
     }
+}
+
+/// How many bytes a guest may keep here.
+pub(crate) fn room_of_guests(peer: &Peer) -> impl Fn(&timebus_identity::PublicKey) -> u64 + use<> {
+    let peer = peer.clone();
+    move |guest| peer.ledger().limit_of(&Payer::Key(*guest), Relation::Invited)
 }
 
 /// Removes what nothing refers to, now and then, until the peer stops.

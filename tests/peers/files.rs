@@ -265,6 +265,41 @@ fn files_of_others_make_room_for_ones_own_and_what_cannot_be_kept_is_told() {
     assert!(run(bob.home(), &["files"]).out.contains("what is missing cannot be kept"), "{told}");
 }
 
+#[test]
+fn the_owner_frees_what_can_come_again_and_pauses_all_of_a_folder() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    join(&bob, &invite(&alice, &[]), "alice");
+    for (path, seed) in [("/photos/1", 1), ("/photos/2", 2), ("/film", 3)] {
+        assert_eq!(alice.send("PUT", path, &[MP4], bytes(300_000, seed)).status, 200);
+    }
+    until(&bob, "/@alice", "three files", |answer| answer.text().matches("@blob").count() == 3);
+    let reads = |path: &str, seed| bob.send("GET", path, &[], "").body == bytes(300_000, seed);
+    assert!(reads("/@alice/photos/1", 1) && reads("/@alice/photos/2", 2) && reads("/@alice/film", 3));
+    poll("all are here", || (whole_files(bob.home()) == 3).then_some(()));
+    let preview = json(bob.home(), &["files", "free", "@alice/photos", "--preview"]);
+    assert_eq!(preview, value!({"files": 2, "bytes": 600_000, "preview": true}));
+    assert_eq!(whole_files(bob.home()), 3);
+    poll("the photos are gone", || {
+        let freed = run(bob.home(), &["files", "free", "@alice/photos"]);
+        assert!(freed.code == 0 && freed.out.contains("of others at /@alice/photos"), "{freed:?}");
+        (whole_files(bob.home()) == 1).then_some(())
+    });
+    // What is pinned stays, and what the owner has of his own.
+    json(bob.home(), &["files", "pin", "@alice/film"]);
+    assert_eq!(bob.send("PUT", "/own", &[MP4], bytes(300_000, 4)).status, 200);
+    assert_eq!(json(bob.home(), &["files", "free"])["files"], 0);
+    assert_eq!(whole_files(bob.home()), 2);
+    // Nobody has asked for them yet.
+    let paused = json(bob.home(), &["files", "pause", "@alice/photos"]);
+    assert_eq!(paused["files"].as_array().map(Vec::len), Some(2), "{paused}");
+    for path in ["/@alice/photos/1", "/@alice/photos/2"] {
+        assert_eq!(bob.send("GET", path, &[], "").problem(409)["type"], "/.sys/problems/blob-paused");
+    }
+    assert_eq!(json(bob.home(), &["files", "resume", "@alice/photos"])["files"].as_array().map(Vec::len), Some(2));
+    poll("they come to their end", || (whole_files(bob.home()) == 4).then_some(()));
+    assert!(reads("/@alice/photos/1", 1));
+}
+
 /// Somebody who may write where a file is names it, too, and says that it has another length. Only the true one can be had.
 #[test]
 fn a_file_of_which_other_lengths_are_said_comes_all_the_same() {

@@ -321,6 +321,7 @@ Examples:
   timebus files limit --up none          as fast as the line is
   timebus files pin @alice/photos        fetch all that is there, now and from now on, and keep it
   timebus files unpin @alice/photos      it makes room for others again
+  timebus files free --preview           how much of what came from others can go, and come again
   timebus files share @alice no          take files of alice, and hand none on")]
 pub(crate) struct Files {
     #[command(subcommand)]
@@ -347,9 +348,23 @@ pub(crate) enum FilesVerb {
         #[arg(value_name = "PATH")]
         path: Target,
     },
+    /// Remove files of others that are here only because somebody read them; they come again when they are read
+    ///
+    /// What is pinned stays, and what you said something of (paused, wanted), what a community placed here, what your guests keep in
+    /// your space, and all that is yours.
+    #[command(after_help = "Examples:\n  timebus files free --preview\n  timebus files free @alice/films")]
+    Free {
+        /// Those at and below it, as @alice/films [default: of everybody]
+        #[arg(value_name = "PATH")]
+        path: Option<Target>,
+        /// Only say how much it is
+        #[arg(long)]
+        preview: bool,
+    },
     /// Let nothing more come of files until you say so, whoever reads them; what has come is kept
     ///
-    /// Whoever waits for one hears that it is paused. Others still get what is here of it.
+    /// Of a path it is all files at and below it that are not here, also those that nobody has asked for yet. Whoever waits for one
+    /// hears that it is paused. Others still get what is here of it.
     #[command(after_help = "Examples:\n  timebus files pause @alice/films")]
     Pause {
         /// A file, as @alice/film or by its hash, or a path above several

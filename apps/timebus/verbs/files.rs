@@ -23,6 +23,7 @@ pub(crate) async fn run(context: &Context, args: Files) -> anyhow::Result<()> {
         FilesVerb::Pause { which } => say(context, "pause", &which).await,
         FilesVerb::Resume { which } => say(context, "resume", &which).await,
         FilesVerb::Cancel { which } => say(context, "cancel", &which).await,
+        FilesVerb::Free { path, preview } => free(context, path.as_ref(), preview).await,
         FilesVerb::Limit { up, down } => limit(context, up, down).await,
         FilesVerb::Share { who, share } => self::share(context, &who, share).await,
     }
@@ -229,6 +230,24 @@ async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
             lines.push("this path is not pinned any more".to_owned());
         }
         lines.join("\n")
+    })
+}
+
+async fn free(context: &Context, path: Option<&crate::target::Target>, preview: bool) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let body = json!({"path": path.map(ToString::to_string), "preview": preview}).to_string();
+    let told = client.json(Request::post("/.sys/blobs/free").body(JSON, body)?).await;
+    session.close().await;
+    let told = told?;
+    let at = path.map_or_else(String::new, |path| format!(" at {path}"));
+    context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || {
+        let files = number(&told, "files").unwrap_or(0);
+        let what = format!("{}, {}", counted(files as usize, "file"), DecimalBytes(number(&told, "bytes").unwrap_or(0)));
+        match (files, preview) {
+            (0, _) => format!("no file of others{at} is here but what is pinned, placed here by a community, or yours in other ways"),
+            (_, true) => format!("{what} of others{at} would go; they come again when they are read, from whoever has them"),
+            (_, false) => format!("{what} of others{at} are gone from here; they come again when they are read, from whoever has them"),
+        }
     })
 }
 

@@ -36,6 +36,12 @@ export class FileTransfers extends HTMLElement {
         h("button", { type: "submit" }, "Set speed"),
         h("span", { class: "soft small" }, "Empty is as fast as the line."),
       ),
+      h(
+        "div",
+        { class: "buttons" },
+        h("button", { type: "button", onclick: () => void this.#do(() => this.#free()) }, "Free files of others"),
+        h("span", { class: "soft small" }, "What came from others and is not pinned goes, and comes again when it is read."),
+      ),
     );
   }
 
@@ -132,6 +138,18 @@ export class FileTransfers extends HTMLElement {
             state === "cancelled" ? "" : button("cancel", "Cancel"),
           ),
     );
+  }
+
+  async #free() {
+    const there = await this.peer?.freeFiles(true);
+    if (!there || there.files === 0) {
+      this.notices?.say("No file of others is here but what is pinned, placed here by a community, or yours in other ways.");
+      return;
+    }
+    const what = `${plural(there.files, "file")} of others, ${size(there.bytes)}`;
+    if (!confirm(`Remove ${what}? They come again when they are read, from whoever has them.`)) return;
+    const gone = await this.peer?.freeFiles(false);
+    if (gone) this.notices?.say(`Removed ${plural(gone.files, "file")} of others, ${size(gone.bytes)}.`);
   }
 
   /** @param {Event} event */

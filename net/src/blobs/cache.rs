@@ -84,6 +84,32 @@ pub(crate) struct Trimmed {
     pub(crate) kept: u64,
 }
 
+/// The files that came from somebody who has them, and are no guest's here. `room` says how many bytes a guest may keep here.
+fn of_others(store: &Store, blobs: &Blobs, rows: &Committed, room: impl Fn(&PublicKey) -> u64) -> Result<Vec<(BlobHash, u64, bool)>, StorageError> {
+    let mut named = store.places(rows);
+    let mut found = Vec::new();
+    // What guests have of their room.
+    let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
+    let whole = blobs.list()?.into_iter().map(|(hash, len)| (hash, len, false));
+    let parts = blobs.partials()?.into_iter().map(|(hash, len)| (hash, len, true));
+    for (hash, len, is_part) in whole.chain(parts) {
+        let is_ours = match whose(store, rows, &mut named, &hash, (!is_part).then_some(len))? {
+            Whose::Own => true,
+            Whose::Guests(guests) => {
+                // Who named it first pays for it, or the next one who has room.
+                let pays = guests.iter().find(|guest| of_guests.get(guest).copied().unwrap_or_default().saturating_add(len) <= room(guest));
+                pays.into_iter().for_each(|guest| *of_guests.entry(*guest).or_default() += len);
+                pays.is_some()
+            }
+            Whose::Others => false,
+        };
+        if !is_ours {
+            found.push((hash, len, is_part));
+        }
+    }
+    Ok(found)
+}
+
 /// Removes files of others until they fit the budget: first those that were used least for their size. As long as it is not known
 /// what is placed here, nothing goes. `room` says how many bytes a guest may keep here.
 ///
@@ -102,22 +128,8 @@ pub(crate) fn trim(
     let mut named = store.places(&rows);
     let mut of_others = Vec::new();
     let mut total = 0;
-    // What guests have of their room.
-    let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
-    let whole = blobs.list()?.into_iter().map(|(hash, len)| (hash, len, false));
-    let parts = blobs.partials()?.into_iter().map(|(hash, len)| (hash, len, true));
-    for (hash, len, is_part) in whole.chain(parts) {
-        let is_ours = match whose(store, &rows, &mut named, &hash, (!is_part).then_some(len))? {
-            Whose::Own => true,
-            Whose::Guests(guests) => {
-                // Who named it first pays for it, or the next one who has room.
-                let pays = guests.iter().find(|guest| of_guests.get(guest).copied().unwrap_or_default().saturating_add(len) <= room(guest));
-                pays.into_iter().for_each(|guest| *of_guests.entry(*guest).or_default() += len);
-                pays.is_some()
-            }
-            Whose::Others => false,
-        };
-        if !is_ours && !wishes.stays(&mut named, &hash)? {
+    for (hash, len, is_part) in self::of_others(store, blobs, &rows, room)? {
+        if !wishes.stays(&mut named, &hash)? {
             total += len;
             of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX, is_part });
         }
@@ -141,6 +153,39 @@ pub(crate) fn trim(
         }
     }
     Ok(Trimmed { gone, kept: total - gone })
+}
+
+/// Removes files of others, as far as `is_meant` says so; those that are pinned, or of which the owner said something, stay. Answers
+/// how many there are and their bytes; of those that somebody reads just now nothing goes. With `preview` nothing goes at all.
+///
+/// # Errors
+///
+/// [`StorageError`]; what was removed so far is gone.
+pub(crate) fn free(
+    store: &Store,
+    wishes: &Wishes,
+    is_meant: impl Fn(&BlobHash) -> bool,
+    room: impl Fn(&PublicKey) -> u64,
+    preview: bool,
+) -> Result<(u64, u64), StorageError> {
+    let Some(blobs) = store.blobs().filter(|_| wishes.are_known()) else { return Ok((0, 0)) };
+    let rows = store.snapshot();
+    let mut named = store.places(&rows);
+    let (mut files, mut bytes) = (0, 0);
+    for (hash, len, is_part) in of_others(store, blobs, &rows, room)? {
+        if !is_meant(&hash) || wishes.wish_of(&hash).is_some() || wishes.is_pinned(&mut named, &hash)? {
+            continue;
+        }
+        let goes = match (preview, is_part) {
+            (true, _) => true,
+            (false, true) => blobs.remove_partial(&hash)?,
+            (false, false) => blobs.remove(&hash)?,
+        };
+        if goes {
+            (files, bytes) = (files + 1, bytes + len);
+        }
+    }
+    Ok((files, bytes))
 }
 
 /// How long a file is here.
@@ -320,6 +365,30 @@ mod tests {
         let wishes = Wishes::open(home.path());
         wishes.place(HashSet::new());
         assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads").gone, 6);
+    }
+
+    #[tokio::test]
+    async fn the_owner_frees_what_he_means_and_said_nothing_of() {
+        use crate::blobs::wishes::{Wish, Wished};
+
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[b"placed here", b"paused", b"read once", b"another one"]).await;
+        let wishes = Wishes::open(home.path());
+        let all = |preview| free(&store, &wishes, |_| true, |_| 0, preview).expect("reads");
+        assert_eq!(all(true), (0, 0), "it is not known yet what is placed here");
+        wishes.place(HashSet::from([hashes[0]]));
+        let paused = Wished { hash: hashes[1], space: store.space(), path: timebus_store::path::Path::root(), len: 6 };
+        wishes.wish(std::slice::from_ref(&paused), Some(Wish::Paused)).expect("writes");
+        assert_eq!(all(true), (2, 20));
+        assert_eq!(free(&store, &wishes, |hash| *hash == hashes[2], |_| 0, false).expect("reads"), (1, 9));
+        let here = |number: usize| store.blobs().expect("on disk").len_of(&hashes[number]).is_some();
+        assert_eq!((here(2), here(3)), (false, true));
+        // Somebody reads it.
+        let lease = store.blobs().expect("on disk").lease(hashes[3]);
+        assert_eq!(all(false), (0, 0));
+        drop(lease);
+        assert_eq!(all(false), (1, 11));
+        assert_eq!((here(0), here(1)), (true, true));
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! The part of `/.sys` about files: how much is kept, what is pinned, what is on its way, from whom and how fast.
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -31,6 +34,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["blobs", "pause"]) => pause(peer, body).await,
         (&Method::POST, ["blobs", "resume"]) => go_on(peer, body).await,
         (&Method::POST, ["blobs", "cancel"]) => cancel(peer, body).await,
+        (&Method::POST, ["blobs", "free"]) => free(peer, body).await,
         (&Method::POST, ["blobs", "limit"]) => limit(peer, body),
         _ => return None,
     })
@@ -232,8 +236,8 @@ struct WhichBody {
 }
 
 /// The files that somebody means and that are not all here: one by its hash or path, or those at and below a path that are on
-/// their way, or were, or are pinned.
-async fn which(peer: &Peer, which: &str) -> Result<Vec<Wished>, Problem> {
+/// their way, or were, or are pinned; with `all` also those that nobody asked for yet.
+async fn which(peer: &Peer, which: &str, all: bool) -> Result<Vec<Wished>, Problem> {
     let wishes = Wishes::of(peer);
     let (store, said) = (peer.store().clone(), wishes.files());
     let fetched: Vec<String> = match peer.network() {
@@ -265,12 +269,13 @@ async fn which(peer: &Peer, which: &str) -> Result<Vec<Wished>, Problem> {
     let found = beside(move || -> Result<_, StorageError> {
         let rows = store.snapshot();
         let mut all_named = store.places(&rows);
-        let all = place.files(&store)?;
-        let is_known = !all.is_empty();
+        let files = place.files(&store)?;
+        let is_known = !files.is_empty();
         let mut found = Vec::new();
-        for file in all.into_iter().filter(|file| !file.is_here) {
+        for file in files.into_iter().filter(|file| !file.is_here) {
             let has_part = store.blobs().is_some_and(|blobs| blobs.has_partial(&file.hash));
-            let is_meant = file.path == place.path
+            let is_meant = all
+                || file.path == place.path
                 || has_part
                 || said.iter().any(|(said, _)| said.hash == file.hash)
                 || fetched.contains(&file.hash.to_string())
@@ -311,7 +316,7 @@ async fn said(peer: &Peer, files: Vec<Wished>, state: Option<Wish>) -> Result<Ve
 
 async fn pause(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
-    let files = which(peer, &name).await?;
+    let files = which(peer, &name, true).await?;
     wish(&Wishes::of(peer), &files, Some(Wish::Paused))?;
     if let Some(network) = peer.network() {
         network.blobs().stop(files.iter().map(|file| file.hash).collect(), Stuck::Paused).await;
@@ -321,7 +326,7 @@ async fn pause(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 
 async fn go_on(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
-    let files = which(peer, &name).await?;
+    let files = which(peer, &name, false).await?;
     let wishes = Wishes::of(peer);
     wishes.cancelled(&files, false);
     wish(&wishes, &files, Some(Wish::Wanted))?;
@@ -333,7 +338,7 @@ async fn go_on(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
     let uploads = resume::cancel(peer, &name).await?;
-    let files = match which(peer, &name).await {
+    let files = match which(peer, &name, false).await {
         // An upload alone was meant.
         Err(_) if !uploads.is_empty() => Vec::new(),
         files => files?,
@@ -366,6 +371,39 @@ async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         removed.map_err(|error| storage_problem(&error.into()))?;
     }
     Ok(json!({"files": said(peer, files, Some(Wish::Cancelled)).await?, "uploads": uploads, "unpinned": unpinned}))
+}
+
+/// Removes files of others that are here only for the time being, or says which would go.
+async fn free(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Wanted {
+        /// Those that are named at or below it; all if there is none.
+        path: Option<String>,
+        preview: bool,
+    }
+    let Wanted { path, preview } = if body.is_empty() { Wanted::default() } else { read(body)? };
+    let at = match &path {
+        Some(path) => Some(place(peer, path).await?),
+        None => None,
+    };
+    let wishes = Wishes::of(peer);
+    if !wishes.are_known() {
+        let detail = "as long as it is not known which files are to stay, none goes";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "files-unread", "this peer does not know yet what it is to keep", detail)
+            .with_fix("start the peer with `timebus up`, then try again; if it runs, `timebus files` says what is wrong"));
+    }
+    let (store, room) = (peer.store().clone(), crate::blobs::room_of_guests(peer));
+    let freed = beside(move || -> Result<_, StorageError> {
+        let meant: Option<HashSet<BlobHash>> = at.map(|at| at.files(&store)).transpose()?.map(|files| files.iter().map(|file| file.hash).collect());
+        crate::blobs::cache::free(&store, &wishes, |hash| meant.as_ref().is_none_or(|meant| meant.contains(hash)), room, preview)
+    });
+    let (files, bytes) = freed.await?.map_err(|error| storage_problem(&error))?;
+    if !preview {
+        let left = peer.cached.load(Ordering::Relaxed).saturating_sub(bytes);
+        peer.cached.store(left, Ordering::Relaxed);
+    }
+    Ok(json!({"files": files, "bytes": bytes, "preview": preview}))
 }
 
 /// How fast files may go and come: what is not said stays, null is no limit.
