@@ -373,6 +373,11 @@ fn why_knows_what_grants_do_not_say() {
         assert!(words.iter().all(|word| told.out.contains(word)), "{can} {path} as {who}: {told:?}");
         assert!(!allowed || !told.out.contains("; but it is good"), "{told:?}");
     }
+    // Of a path that is kept apart its owner hears who else may read it.
+    let why = || run(alice.home(), &["why", "read", "/diary/x"]).out;
+    assert!(why().contains("/diary is kept apart: beside its owner nobody else may read it"), "{}", why());
+    verb(alice.home(), &["grant", "/diary", &bobs, "--can", "read"]);
+    assert!(!why().contains("nobody else") && why().contains("/diary is kept apart: beside its owner"), "{}", why());
     // Somebody who may not grant it is told whom to ask, in words that are good there.
     let no = run(bob.home(), &["why", "write", "@alice/notes"]);
     let device = verb(bob.home(), &["id"])["device"].as_str().expect("a key").to_owned();

@@ -286,7 +286,17 @@ async fn become_device(context: &Context, args: &Join, invite: &Invite) -> anyho
     match result? {
         Answer::Granted => {
             let json = json!({"joined": true, "result": "connected", "id": invite.space.to_string(), "device": device, "name": owner});
-            context.out.result(&json, || format!("this home is now a device of {owner}\ndevice  {name}   {device}\nstart   {up}"))
+            let owner = if invite.name.is_empty() { owner } else { printable(&invite.name) };
+            let called = home.command("devices name laptop");
+            context.out.result(&json, || {
+                let lines = [
+                    format!("this home is now a device of {owner}"),
+                    format!("device  {name}   {device}"),
+                    format!("start   {up}"),
+                    format!("name    {called}     what you call it, on all your devices"),
+                ];
+                lines.join("\n")
+            })
         }
         Answer::Waiting(why) => {
             let json = json!({"joined": true, "result": "waiting", "id": invite.space.to_string(), "device": device, "name": owner, "why": why});

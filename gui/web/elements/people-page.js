@@ -87,6 +87,14 @@ export class PeoplePage extends LivePage {
     );
     this.#people.replaceChildren(...(spaces.length > 0 ? spaces.map((space) => this.#person(space)) : [invite]));
     const [here, gone] = [neighbours.filter((one) => !one.gone), neighbours.filter((one) => one.gone)];
+    // Whom no space stands for above is named at one of his machines.
+    const named = new Set(spaces.map(({ space }) => space));
+    const isGuest = (/** @type {Neighbour} */ { own, space, thrown_out }) => {
+      const is_new = !own && !thrown_out && space !== undefined && !named.has(space);
+      if (is_new) named.add(space);
+      return is_new;
+    };
+    const rows = here.map((neighbour) => row(neighbour, isGuest(neighbour) ? this.#name(neighbour) : ""));
     const none = h("li", { class: "soft" }, "No other machine is known.");
     const old = h(
       "details",
@@ -94,7 +102,25 @@ export class PeoplePage extends LivePage {
       h("summary", {}, `${plural(gone.length, "machine")} not met for 30 days, or since their owners linked others`),
       h("ul", { class: "rows" }, gone.map((neighbour) => row(neighbour))),
     );
-    this.#peers.replaceChildren(...(here.length > 0 ? here.map((neighbour) => row(neighbour)) : [none]), gone.length > 0 ? h("li", {}, old) : "");
+    this.#peers.replaceChildren(...(rows.length > 0 ? rows : [none]), gone.length > 0 ? h("li", {}, old) : "");
+  }
+
+  /** What somebody is called here. @param {{ space?: string, petname: string | null, name?: string }} who */
+  #name({ space, petname, name }) {
+    const called = petname ?? name ?? "";
+    const input = h("input", {
+      type: "text",
+      value: petname ?? "",
+      placeholder: name ?? "",
+      "aria-label": `What you call ${called}`,
+      maxLength: 64,
+    });
+    const rename = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      await this.do(() => this.peer?.name(space ?? "", input.value.trim()));
+      input.blur();
+    };
+    return h("form", { class: "buttons", onsubmit: rename }, input, h("button", {}, "Rename"));
   }
 
   /** @param {Known[]} communities */
@@ -118,18 +144,6 @@ export class PeoplePage extends LivePage {
   /** @param {Space} space */
   #person(space) {
     const called = space.petname ?? space.name;
-    const name = h("input", {
-      type: "text",
-      value: space.petname ?? "",
-      placeholder: space.name,
-      "aria-label": `What you call ${called}`,
-      maxLength: 64,
-    });
-    const rename = async (/** @type {Event} */ event) => {
-      event.preventDefault();
-      await this.do(() => this.peer?.name(space.space, name.value.trim()));
-      name.blur();
-    };
     return h(
       "li",
       { class: "card stack" },
@@ -145,7 +159,7 @@ export class PeoplePage extends LivePage {
       h(
         "div",
         { class: "buttons" },
-        h("form", { class: "buttons", onsubmit: rename }, name, h("button", {}, "Rename")),
+        this.#name(space),
         h(
           "button",
           { type: "button", onclick: () => this.do(() => this.peer?.follow(space.space, !space.is_followed)) },
@@ -246,8 +260,8 @@ function stateOfSpace(space) {
   }
 }
 
-/** @param {Neighbour} neighbour */
-function row(neighbour) {
+/** @param {Neighbour} neighbour @param {HTMLElement | ""} [more] */
+function row(neighbour, more = "") {
   const is_connected = neighbour.state === "connected";
   const words = {
     connected: "connected",
@@ -264,7 +278,7 @@ function row(neighbour) {
       : "never met";
   return h(
     "li",
-    { class: "card" },
+    { class: more ? "card stack" : "card" },
     h(
       "div",
       { class: "row-head" },
@@ -278,6 +292,7 @@ function row(neighbour) {
         `${words[/** @type {keyof typeof words} */ (neighbour.state)] ?? neighbour.state}; ${traffic}`,
       ),
     ),
+    more,
   );
 }
 

@@ -58,6 +58,15 @@ fn readers(people: &People, rights: &Rights, mount: &Mount) -> Vec<Serde> {
     readers
 }
 
+/// Who beside the owner may read a timeline, in words.
+pub(super) fn readers_words(people: &People, rights: &Rights, mount: &Mount) -> String {
+    let mut names: Vec<String> = readers(people, rights, mount).iter().filter_map(|reader| reader["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names.dedup();
+    let who = if names.is_empty() { "nobody else".to_owned() } else { crate::words::join(&names) };
+    format!("{} is kept apart: beside its owner {who} may read it", mount.path)
+}
+
 fn describe(people: &People, rights: &Rights, mount: &Mount) -> Serde {
     json!({
         "path": mount.path.to_string(),

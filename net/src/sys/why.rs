@@ -323,6 +323,13 @@ async fn of_grants(
     } else if best.ways.is_empty() && !best.root {
         why.push("nothing was ever granted to him here, nor to anyone".to_owned());
     }
+    if verb == Verb::Read
+        && question.who.is_none()
+        && allowed
+        && let Some(mount) = rights.mount_of(path)
+    {
+        why.push(super::timelines::readers_words(people, rights, mount));
+    }
     if verb == Verb::Write && allowed {
         why.extend(room_words(peer, people, person)?);
         why.extend(held_words(peer, person));
