@@ -80,11 +80,99 @@ await withBrowser(async (browser) => {
   same(await head(alice, "/photos/2026/one.png"), [200, "image/png", 15], "what was dropped");
   await page.getByRole("treeitem", { name: /one\.png/ }).waitFor();
 
+  // Beside the path, too: whatever is not of files is the browser's, and where no path is shown files are nobody's.
+  const drag = (/** @type {string} */ where, /** @type {string} */ kind, /** @type {string | null} */ file) =>
+    page.evaluate(
+      ([where, kind, file]) => {
+        const dataTransfer = new DataTransfer();
+        if (file) dataTransfer.items.add(new File([`picture ${file}`], file, { type: "image/png" }));
+        else dataTransfer.setData("text/plain", "words");
+        // One that is made by hand takes no effect, which only the browser's own do.
+        const { types, items, files } = dataTransfer;
+        const dragged = { types, items, files, dropEffect: "link" };
+        const event = new DragEvent(kind, { bubbles: true, cancelable: true, composed: true });
+        Object.defineProperty(event, "dataTransfer", { value: dragged });
+        document.querySelector(where).dispatchEvent(event);
+        return [event.defaultPrevented, dragged.dropEffect];
+      },
+      [where, kind, file],
+    );
+  same(await drag("header.top", "dragover", "beside.png"), [true, "copy"], "a file over the head of the page");
+  same(await page.locator("path-explorer.dropping").count(), 1, "it is shown where it goes");
+  await shot(page, "uploads-dropping-1280");
+  await drag("file-uploads", "drop", "beside.png");
+  await until("it is there", async () => (await head(alice, "/photos/2026/beside.png"))[0] === 200);
+  same(await drag("header.top", "dragover", null), [false, "link"], "words over the page");
+  await page.goto(at(alice, "/.sys/people"));
+  await page.getByRole("heading", { name: "Machines" }).waitFor();
+  same(await drag("main", "dragover", "nowhere.png"), [true, "none"], "a file over a page without a path");
+  same(await drag("main", "drop", "nowhere.png"), [true, "none"], "and dropped there");
+
+  // Who took an invite is named there, too.
+  const called = page.getByLabel(/^What you call /);
+  await called.fill("Bobby");
+  await page.getByRole("button", { name: "Rename" }).click();
+  await page.getByText("Bobby").waitFor();
+  await until("she calls him so", () => /@Bobby/.test(timebus(alice, "peers")));
+  await shot(page, "uploads-people-1280");
+  await accessible(page, "a guest on the people page");
+
+  // A list takes no names, so no files.
+  for (const list of ["[1]", "[]"]) {
+    timebus(alice, "put", "/photos/list", list);
+    await page.goto(at(alice, "/photos/list"));
+    await page.getByRole("button", { name: "Edit" }).first().waitFor();
+    same(await page.getByRole("button", { name: "Add files" }).isVisible(), false, `files are offered at ${list}`);
+  }
+  timebus(alice, "put", "/photos/list", "{}");
+  await page.getByRole("button", { name: "Add files" }).waitFor();
+
   // On the page of a file another one takes its place.
   await page.goto(at(alice, "/photos/2026/one.png"));
   await page.getByRole("button", { name: "Replace the file" }).waitFor();
   await page.getByLabel("Files to add").setInputFiles(pathOf("other.jpg", "quite another picture"));
   await until("it was replaced", async () => (await head(alice, "/photos/2026/one.png"))[1] === "image/jpeg");
+
+  // What somebody writes meanwhile is not what was to be replaced.
+  await page.getByRole("button", { name: "Replace the file" }).waitFor();
+  let is_between = true;
+  await page.route(/photos\/2026\/one\.png$/, async (route) => {
+    if (route.request().method() !== "PUT" || !is_between) return route.fallback();
+    is_between = false;
+    timebus(alice, "put", "/photos/2026/one.png", '{"a": 1, "b": {"c": 2, "d": 3}}');
+    return route.continue();
+  });
+  await page.getByLabel("Files to add").setInputFiles(pathOf("third.jpg", "a third picture"));
+  await page.getByText("something is there already, with 4 entries below it").waitFor();
+  same((await http(alice, "/photos/2026/one.png")).json(), { a: 1, b: { c: 2, d: 3 } }, "what was written meanwhile");
+  await shot(page, "uploads-below-1280");
+  const ask = (/** @type {boolean} */ answer) =>
+    page.evaluate((answer) => {
+      const asked = /** @type {any} */ (globalThis);
+      asked.asked = [];
+      asked.confirm = (/** @type {string} */ question) => asked.asked.push(question) && answer;
+    }, answer);
+  const asked = () => page.evaluate(() => /** @type {any} */ (globalThis).asked);
+  await ask(false);
+  await page.getByRole("button", { name: "Replace third.jpg" }).click();
+  same(await asked(), ["Put this file in the place of 4 entries below /photos/2026/one.png? What was there stays in the history."], "a question");
+  // Nobody is asked of one thing and takes away another.
+  timebus(alice, "put", "/photos/2026/one.png/e", "4");
+  await ask(true);
+  await page.getByRole("button", { name: "Replace third.jpg" }).click();
+  await page.getByText("something is there already, with 5 entries below it").waitFor();
+  await page.getByRole("button", { name: "Replace third.jpg" }).click();
+  await until("it was replaced", async () => (await http(alice, "/photos/2026/one.png")).text === "a third picture");
+  same((await asked()).length, 2, "questions");
+  // What was to give way is gone.
+  timebus(alice, "put", "/photos/gone.txt", "1");
+  await page.goto(at(alice, "/photos"));
+  await page.getByRole("treeitem", { name: /gone\.txt/ }).waitFor();
+  await page.getByLabel("Files to add").setInputFiles(pathOf("gone.txt", "here"));
+  await page.getByText("something is there already").waitFor();
+  timebus(alice, "rm", "/photos/gone.txt");
+  await page.getByRole("button", { name: "Replace gone.txt" }).click();
+  await until("it was added", async () => (await http(alice, "/photos/gone.txt")).text === "here");
 
   // Cut off: it goes on by itself where it was, whatever page one is on.
   await page.goto(at(alice, "/films"));
@@ -185,6 +273,34 @@ await withBrowser(async (browser) => {
   await shot(phone.page, "uploads-390");
   await accessible(phone.page, "files on a phone");
   await until("Ada has it", async () => (await head(alice, "/table/holiday%20film.mp4"))[2] === film.length);
+  // The same once more, and a value that Ada writes between.
+  const twice = pathOf("twice.txt", "once");
+  await phone.page.getByLabel("Files to add").setInputFiles(twice);
+  await phone.page.getByText("added, 4 bytes").waitFor();
+  await phone.page.getByRole("treeitem", { name: /twice\.txt/ }).waitFor();
+  same(await phone.page.getByRole("button", { name: "Add files" }).isVisible(), true, "files are added, nothing is replaced");
+  await phone.page.getByLabel("Files to add").setInputFiles([filmFile, pathOf("twice.txt", "twice")]);
+  await until("both wait for a word", async () => (await phone.page.getByText("something is there already").count()) === 2);
+  await until("Ada has it", async () => (await http(alice, "/table/twice.txt")).text === "once");
+  timebus(alice, "put", "/table/twice.txt", '{"ada": {"a": 1, "b": 2}}');
+  await until("Bob has hers", async () => /"ada"/.test((await http(bob, `/@${alice.id}/table/twice.txt`)).text));
+  await phone.page.getByRole("button", { name: "Replace twice.txt" }).click();
+  await phone.page.getByText("something is there already, with 3 entries below it").waitFor();
+  await fits(phone.page, "what is there already");
+  await phone.page.locator("file-uploads").scrollIntoViewIfNeeded();
+  await shot(phone.page, "uploads-below-390");
+  same((await http(alice, "/table/twice.txt")).json(), { ada: { a: 1, b: 2 } }, "what Ada wrote");
+
+  // What came from Ada, and can come again, goes when he says so.
+  await phone.page.goto(at(bob, "/.sys/peer"));
+  await http(alice, "/films/hers", { method: "PUT", headers: { "content-type": "video/mp4" }, body: "hers".repeat(100_000) });
+  await until("he reads a film of hers", async () => (await http(bob, `/@${alice.id}/films/hers`)).text.length === 400_000);
+  await phone.page.getByRole("button", { name: "Free files of others" }).click();
+  await phone.page.getByText(/^Removed 1 file of others, 400/).waitFor();
+  await fits(phone.page, "freed files");
+  await shot(phone.page, "uploads-freed-390");
+  await phone.page.goto(at(bob, `/@${alice.id}/table`));
+  await phone.page.getByRole("button", { name: "Add files" }).waitFor();
 
   // What goes wrong is said in words: he is not allowed any more.
   timebus(alice, "revoke", bob.id);

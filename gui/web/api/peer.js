@@ -602,6 +602,14 @@ export class Peer {
     return this.#post("/.sys/blobs/limit", limits);
   }
 
+  /**
+   * Removes files of others that can come again, or says how much that is.
+   * @param {boolean} preview @returns {Promise<{ files: number, bytes: number }>}
+   */
+  freeFiles(preview) {
+    return this.#post("/.sys/blobs/free", { preview });
+  }
+
   /** What the program has said lately, the oldest line first. @returns {Promise<string[]>} */
   async output() {
     return (await this.#json("/.sys/output")).lines;
@@ -839,14 +847,18 @@ export class Peer {
     return JSON.parse(headers.get("timebus-taken-back") ?? "null")?.says ?? null;
   }
 
-  /** Whether something is at a path. @param {Path} path @returns {Promise<boolean>} */
-  async isThere(path) {
+  /**
+   * What is at a path: its version, and how many entries, values and what holds them, are below it.
+   * @param {Path} path @returns {Promise<{ version: Version, below: number } | null>} null where nothing is
+   */
+  async standing(path) {
     try {
-      await this.#ask(hrefOf(path), { method: "HEAD" });
-      return true;
+      const response = await this.#ask(`${hrefOf(path)}?depth=0`, { headers: { accept: JSON_TYPE } });
+      const value = await response.json();
+      return { version: versionIn(response.headers), below: Number(value?.["@more"] ?? 0) };
     } catch (error) {
       // Who may not even look is told so in words when he writes.
-      if (error instanceof Problem && error.status >= 400) return false;
+      if (error instanceof Problem && error.status >= 400) return null;
       throw error;
     }
   }
@@ -856,10 +868,13 @@ export class Peer {
    * disk when this returns.
    * @param {Path} path
    * @param {File} file
-   * @param {{ replaces: boolean, signal: AbortSignal, told: (sent: number) => void }} how `told` hears how much has come
+   * @param {{ replaces: Version | null, signal: AbortSignal, told: (sent: number) => void }} how `replaces`: what gives way, if that is
+   *   there still; nothing for where nothing is. `told` hears how much has come
    */
   async upload(path, file, { replaces, signal, told }) {
-    const begun = await this.#beginUpload(path, file, { replaces, signal });
+    /** @type {Record<string, string>} */
+    const condition = replaces ? { "if-match": versionHeader(replaces) } : { "if-none-match": "*" };
+    const begun = await this.#beginUpload(path, file, condition, signal);
     let { at } = begun;
     for (;;) {
       told(at);
@@ -881,16 +896,16 @@ export class Peer {
 
   /** Has the peer forget what came of an upload. @param {Path} path @param {File} file */
   async giveUp(path, file) {
-    const { place } = await this.#beginUpload(path, file, { replaces: true });
+    const { place } = await this.#beginUpload(path, file, {});
     await this.#ask(place, { method: "DELETE" });
   }
 
   /**
    * Begins an upload, or finds the one that was begun for this file and path.
-   * @param {Path} path @param {File} file @param {{ replaces: boolean, signal?: AbortSignal }} how
+   * @param {Path} path @param {File} file @param {Record<string, string>} condition as headers @param {AbortSignal} [signal]
    * @returns {Promise<{ place: string, at: number }>} where its parts go, and how much has come
    */
-  async #beginUpload(path, file, { replaces, signal }) {
+  async #beginUpload(path, file, condition, signal) {
     const { headers } = await this.#ask(hrefOf(path), {
       method: "PUT",
       headers: {
@@ -898,7 +913,7 @@ export class Peer {
         "upload-complete": "?0",
         "upload-length": String(file.size),
         "idempotency-key": `${file.size} ${file.lastModified} ${encodeURIComponent(file.name).slice(-160)}`,
-        ...(replaces ? {} : { "if-none-match": "*" }),
+        ...condition,
       },
       signal,
     });

@@ -5,6 +5,8 @@ import { labelOf, segmentOf, showPath } from "../path.js";
 import { plural, size } from "../words.js";
 
 /** @typedef {import("../path.js").Path} Path */
+/** @typedef {import("../api/peer.js").Version} Version */
+/** @typedef {{ version: Version, below: number }} Standing */
 /**
  * A file that somebody chose.
  * @typedef {object} Upload
@@ -12,7 +14,8 @@ import { plural, size } from "../words.js";
  * @property {Path} path where it goes
  * @property {"waiting" | "going" | "again" | "taken" | "failed" | "done"} state
  * @property {number} sent
- * @property {boolean} replaces whether what is there already gives way
+ * @property {Version | null} replaces what is to give way, as it was seen
+ * @property {Standing | null} there what is in its place
  * @property {Problem | null} problem
  * @property {AbortController} stop
  */
@@ -62,13 +65,13 @@ export class FileUploads extends HTMLElement {
    * @param {Path} path @param {Iterable<File>} files
    */
   add(path, files) {
-    for (const file of files) this.#take(file, [...path, segmentOf(file.name)], false);
+    for (const file of files) this.#take(file, [...path, segmentOf(file.name)], null);
     this.#begin();
   }
 
-  /** Takes a file instead of what is at a path. @param {Path} path @param {File} file */
-  replace(path, file) {
-    this.#take(file, path, true);
+  /** Takes a file instead of what was seen at a path. @param {Path} path @param {File} file @param {Version} seen */
+  replace(path, file, seen) {
+    this.#take(file, path, seen);
     this.#begin();
   }
 
@@ -79,7 +82,7 @@ export class FileUploads extends HTMLElement {
     void this.#work();
   }
 
-  /** @param {File} file @param {Path} path @param {boolean} replaces */
+  /** @param {File} file @param {Path} path @param {Version | null} replaces */
   #take(file, path, replaces) {
     const same = this.#all.find((other) => showPath(other.path) === showPath(path));
     if (same && same.state !== "done" && same.state !== "failed" && same.state !== "taken") {
@@ -87,7 +90,7 @@ export class FileUploads extends HTMLElement {
       return;
     }
     if (same) this.#forget(same);
-    this.#all.push({ file, path, state: "waiting", sent: 0, replaces, problem: null, stop: new AbortController() });
+    this.#all.push({ file, path, state: "waiting", sent: 0, replaces, there: null, problem: null, stop: new AbortController() });
   }
 
   /** One after the other, so that the first is soon there. */
@@ -109,10 +112,8 @@ export class FileUploads extends HTMLElement {
     this.#draw();
     for (;;) {
       try {
-        if (!upload.replaces && (await this.peer.isThere(upload.path))) {
-          upload.state = "taken";
-          break;
-        }
+        // Whoever tries again may find his own file there, of which the answer got lost.
+        if (tries === 0 && (await this.#isTaken(upload))) break;
         await this.peer.upload(upload.path, upload.file, {
           replaces: upload.replaces,
           signal: upload.stop.signal,
@@ -133,11 +134,10 @@ export class FileUploads extends HTMLElement {
         upload.problem = problem;
         tries += 1;
         // Somebody else was faster.
-        if (problem.status === 412 && !upload.replaces) {
-          upload.state = "taken";
-          break;
-        }
-        if (!mayPass(problem) || tries > TRIES_MAX) {
+        const seen = upload.replaces;
+        if (problem.status === 412 && (await this.#isTaken(upload).catch(() => false))) break;
+        const isGone = problem.status === 412 && seen !== upload.replaces;
+        if (!(isGone || mayPass(problem)) || tries > TRIES_MAX) {
           upload.state = "failed";
           this.#said.textContent = `${upload.file.name} was not added: ${problem.title}.`;
           break;
@@ -149,6 +149,25 @@ export class FileUploads extends HTMLElement {
       }
     }
     this.#draw();
+  }
+
+  /** Looks whether something else is in the place of a file than what it is to replace. @param {Upload} upload */
+  async #isTaken(upload) {
+    const there = await this.peer.standing(upload.path);
+    if (!there) upload.replaces = null;
+    if (!there || isSame(there.version, upload.replaces)) return false;
+    Object.assign(upload, { there, state: "taken" });
+    this.#said.textContent = `${upload.file.name} is not added yet: its place is taken.`;
+    return true;
+  }
+
+  /** Puts a file in the place of what was said to be there. @param {Upload} upload */
+  #replace(upload) {
+    const { there, path } = upload;
+    if (!there) return;
+    const what = `${plural(there.below, "entry", "entries")} below ${showPath(path)}`;
+    if (there.below > 0 && !confirm(`Put this file in the place of ${what}? What was there stays in the history.`)) return;
+    this.#again(upload, there.version);
   }
 
   /** Ends one that is not done, and has the peer forget what came of it. @param {Upload} upload */
@@ -172,7 +191,7 @@ export class FileUploads extends HTMLElement {
     this.#draw();
   }
 
-  /** @param {Upload} upload @param {boolean} replaces */
+  /** @param {Upload} upload @param {Version | null} replaces */
   #again(upload, replaces) {
     Object.assign(upload, { state: "waiting", problem: null, replaces });
     this.#draw();
@@ -201,7 +220,7 @@ export class FileUploads extends HTMLElement {
         parts.buttons.replaceChildren();
         parts.name.replaceChildren(h("a", { href: hrefOf(upload.path) }, parts.name.textContent));
       } else if (state === "failed") parts.buttons.replaceChildren(button("Try again", () => this.#again(upload, upload.replaces)), cancel);
-      else if (state === "taken") parts.buttons.replaceChildren(button("Replace", () => this.#again(upload, true)), cancel);
+      else if (state === "taken") parts.buttons.replaceChildren(button("Replace", () => this.#replace(upload)), cancel);
       else parts.buttons.replaceChildren(cancel);
       // Who is on a button stays there.
       const first = parts.buttons.firstElementChild;
@@ -226,11 +245,14 @@ export class FileUploads extends HTMLElement {
   }
 }
 
+/** @param {Version} one @param {Version | null} other */
+const isSame = (one, other) => other !== null && JSON.stringify([...one].sort()) === JSON.stringify([...other].sort());
+
 /** Whether trying again may help. @param {Problem} problem */
 const mayPass = ({ status }) => status === 0 || [404, 408, 409, 500, 502, 503, 504].includes(status);
 
 /** How a file is, in a line. @param {Upload} upload */
-function says({ state, sent, file, problem }) {
+function says({ state, sent, file, problem, there }) {
   switch (state) {
     case "waiting":
       return `waits, ${size(file.size)}`;
@@ -239,7 +261,9 @@ function says({ state, sent, file, problem }) {
     case "again":
       return `${problem?.title ?? "it was cut off"}; goes on by itself, ${size(sent)} of ${size(file.size)} are there`;
     case "taken":
-      return "something is there already, which stays in the history if you replace it";
+      return there && there.below > 0
+        ? `something is there already, with ${plural(there.below, "entry", "entries")} below it, all of which stays in the history if you replace it`
+        : "something is there already, which stays in the history if you replace it";
     case "failed":
       return `not added: ${[problem?.title, problem?.detail, problem?.fix].filter(Boolean).join(" — ")}`;
     case "done":

@@ -32,9 +32,6 @@ const TABS = [
   ["raw", "Raw"],
 ];
 
-// What is dropped beside the explorer does not take the page away, with all that is on its way.
-for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
-
 /** One path: its value or what is below it, and beside that its history, its writers and its conflicts. */
 export class PathExplorer extends HTMLElement {
   /** @type {import("../api/peer.js").Peer} */
@@ -96,7 +93,6 @@ export class PathExplorer extends HTMLElement {
       ),
       h("main", {}, this.#grid),
     );
-    for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) this.addEventListener(kind, (event) => this.#drag(/** @type {DragEvent} */ (event)));
     this.#tree = new LiveTree(this.peer, this.path, {
       changed: (node, live) => this.#changed(node, live),
       heard: () => this.#refreshSide(),
@@ -153,6 +149,7 @@ export class PathExplorer extends HTMLElement {
       if (node === root && root.problem) this.notices.sayProblem(root.problem);
     } else if (this.#leaf && node === root) {
       if (!kindChanged) this.#leaf.show(root.value);
+      this.#offerFiles();
       if (live && this.#leaf.firstElementChild instanceof HTMLElement) flash(this.#leaf.firstElementChild);
     }
     if (live && node === root && this.#editor && !root.hasParts) {
@@ -166,9 +163,7 @@ export class PathExplorer extends HTMLElement {
     const isTop = this.path.length === (isElsewhere(this.path) ? 1 : 0);
     this.#add.hidden = !this.#writes || (kind !== "parts" && !(kind === "value" && isEmpty(root.value)));
     this.#edit.hidden = !this.#writes || (kind !== "parts" && kind !== "value");
-    this.#file.hidden = !this.#takesFiles;
-    this.#file.textContent = this.#isFile ? "Replace the file" : "Add files";
-    this.#files.multiple = !this.#isFile;
+    this.#offerFiles();
     // Nobody deletes a whole space by one click beside "Edit".
     this.#delete.hidden = !this.#writes || isTop || (kind !== "parts" && kind !== "value");
     this.#edit.textContent = kind === "parts" ? "Edit as JSON" : "Edit";
@@ -238,6 +233,13 @@ export class PathExplorer extends HTMLElement {
     );
   }
 
+  /** Offers to put files here, or one in the place of what is here. */
+  #offerFiles() {
+    this.#file.hidden = !this.#takesFiles;
+    this.#file.textContent = this.#isFile ? "Replace the file" : "Add files";
+    this.#files.multiple = !this.#isFile;
+  }
+
   /** Whether a file is here, which another one can replace. */
   get #isFile() {
     const { root } = this.#tree;
@@ -247,7 +249,7 @@ export class PathExplorer extends HTMLElement {
   /** Whether files can be put here, or instead of what is here. */
   get #takesFiles() {
     const { root } = this.#tree;
-    const is_place = root.state === "absent" || (root.state === "present" && (root.hasParts ? root.isList !== true : isEmpty(root.value)));
+    const is_place = root.state === "absent" || (root.state === "present" && (root.hasParts ? root.isList !== true : isEmpty(root.value) && !Array.isArray(root.value)));
     return this.#writes && (is_place || this.#isFile);
   }
 
@@ -263,18 +265,15 @@ export class PathExplorer extends HTMLElement {
     const [first, ...others] = files;
     if (!first) return;
     if (!this.#isFile) this.uploads.add(this.path, files);
-    else if (others.length === 0) this.uploads.replace(this.path, first);
+    else if (others.length === 0) this.uploads.replace(this.path, first, this.#tree.version);
     else this.notices.say("One file can replace the one that is here, not several.");
   }
 
-  /** @param {DragEvent} event */
-  #drag(event) {
+  /** Takes files that are dragged over the page, wherever on it. @param {DragEvent} event */
+  drag(event) {
     const items = [...(event.dataTransfer?.items ?? [])].filter(({ kind }) => kind === "file");
-    if (items.length === 0 && !event.dataTransfer?.types.includes("Files")) return;
-    // Else the browser would leave the page and show the file.
-    event.preventDefault();
     if (event.dataTransfer) event.dataTransfer.dropEffect = this.#takesFiles ? "copy" : "none";
-    const is_out = event.type === "drop" || (event.type === "dragleave" && !this.contains(/** @type {Node | null} */ (event.relatedTarget)));
+    const is_out = event.type === "drop" || (event.type === "dragleave" && event.relatedTarget === null);
     this.classList.toggle("dropping", !is_out && this.#takesFiles);
     if (event.type !== "drop") return;
     if (!this.#takesFiles) {

@@ -51,6 +51,7 @@ export class TimebusApp extends HTMLElement {
     addEventListener("popstate", () => this.#show());
     addEventListener("hashchange", () => void this.#takeLink());
     this.addEventListener("click", (event) => this.#follow(event));
+    for (const kind of /** @type {const} */ (["dragenter", "dragover", "dragleave", "drop"])) addEventListener(kind, (event) => this.#drag(event));
     this.addEventListener("invite", (event) => {
       this.#shared = /** @type {CustomEvent} */ (event).detail.app;
       this.#go([".sys", "invites"]);
@@ -302,6 +303,17 @@ export class TimebusApp extends HTMLElement {
     /** @type {HTMLElement | null} */ (this.querySelector("path-crumbs [aria-current]"))?.focus({
       preventScroll: true,
     });
+  }
+
+  /** Hands files that are dragged over any part of the page to the path that it shows. @param {DragEvent} event */
+  #drag(event) {
+    const { dataTransfer } = event;
+    if (!dataTransfer?.types.includes("Files")) return;
+    // Else the browser would leave the page and show the file, and what is on its way would be cut off.
+    event.preventDefault();
+    const explorer = this.querySelector("path-explorer");
+    if (explorer instanceof PathExplorer) explorer.drag(event);
+    else dataTransfer.dropEffect = "none";
   }
 
   /** @param {MouseEvent} event */
