@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 /// Ids in one list: with more heads peers no longer talk in lists either (threats.md P15).
-pub const IDS_MAX: usize = 64;
+pub const IDS_MAX: usize = timebus_store::writer::NAMES_MAX;
 
 /// Bytes of one decoded id: an 80-byte label or a 52-character change id fits, with room.
 pub const ID_BYTES_MAX: usize = 128;

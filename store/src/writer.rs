@@ -37,7 +37,7 @@ pub use moving::MoveError;
 pub use requests::is_reserved;
 pub(crate) use syncer::{Group, Syncer, encode_own};
 pub use texts::{Named, TextEdits, TextError, resolve_at, session_of, text_version};
-pub use version::{names, names_at, resolve};
+pub use version::{NAMES_MAX, names, names_at, resolve};
 
 /// What a request does at its path.
 #[derive(Clone, Debug)]

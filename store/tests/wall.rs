@@ -6,18 +6,19 @@ mod dice;
 mod home;
 
 use dice::setting;
-use home::{folder, get, json, open, path, put};
+use home::{after, folder, get, json, open, path, put, request};
 use timebus_identity::{PublicKey, SecretKey, Verified};
 use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
 use timebus_store::feed::{Feed, Next};
 use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{GrantId, TimelineId};
+use timebus_store::json::Json;
 use timebus_store::keyspace::{Rows as _, Table};
 use timebus_store::node::node_key;
 use timebus_store::op::{Op, PathStep};
 use timebus_store::store::Store;
 use timebus_store::value::Value;
-use timebus_store::writer::{Statement, verify_all};
+use timebus_store::writer::{Action, Condition, NAMES_MAX, Request, Statement, WriteError, verify_all, version_tag};
 
 /// Changes that come together, as from another peer.
 const TOGETHER: usize = 256;
@@ -118,6 +119,9 @@ async fn a_wall_full_of_notes_costs_a_newcomer_each_of_them_once() {
 
     let mut shown: Vec<String> = notes[1..].iter().map(|change| change.id().to_string()).collect();
     shown.sort_unstable();
+    // So many have one name together.
+    assert!(shown.len() > NAMES_MAX);
+    let shown = [format!("={}", version_tag(&shown))];
     for at in ["/", "/wall"] {
         assert_eq!(version(&alice, &space, at), shown, "{at}");
         let row = alice.snapshot().get(Table::Node, &node_key(alice.own().main(), &path(at).key())).expect("read").expect("a row");
@@ -142,6 +146,19 @@ async fn a_wall_full_of_notes_costs_a_newcomer_each_of_them_once() {
     for at in ["/", "/wall"] {
         assert_eq!(version(&carol, &space, at), version(&alice, &space, at), "{at}");
     }
+    // Who was told it says it, and has seen all of them, until there is more.
+    let seen = version(&carol, &space, "/wall");
+    let at = |store: &Store| store.read_at(&store.snapshot(), store.own(), &path("/wall"), &seen).map(|tree| tree.to_json(&space));
+    assert_eq!(at(&alice).expect("known"), get(&alice, "/wall"));
+    assert!(alice.is_current(&alice.snapshot(), alice.own(), &path("/wall"), &seen).expect("known"));
+    let patch = |text: &str| after(&seen, "/wall", Action::Merge(json(text)));
+    let condition = Condition::Match { version: Some(seen.clone()), tags: Vec::new() };
+    alice.write(Request { condition: condition.clone(), ..patch(r#"{"299": null, "more": 1}"#) }).await.expect("on top of all of them");
+    let Some(Json::Object(now)) = get(&alice, "/wall") else { panic!("a wall") };
+    assert!(["more", "298"].iter().all(|name| now.contains_key(*name)) && !now.contains_key("299") && now.len() == n - 1);
+    assert!(matches!(at(&alice), Err(WriteError::UnknownVersion(unknown)) if unknown == seen));
+    assert!(matches!(alice.write(patch("{}")).await, Err(WriteError::UnknownVersion(unknown)) if unknown == seen));
+    assert!(matches!(alice.write(Request { condition, ..request("/wall", Action::Merge(json("{}"))) }).await, Err(WriteError::Condition { .. })));
     // A new note of the wall's owner is on top of all others.
     put(&alice, "/wall/own", &json("2")).await;
     let (top, before) = (version(&alice, &space, "/wall"), get(&alice, "/"));

@@ -45,6 +45,12 @@ impl Agents {
         self.by_name.get(name).copied()
     }
 
+    /// The number of the author whose ops claim a name, if they are of one alone.
+    pub(crate) fn author(&self, name: &str) -> Option<u32> {
+        let claims = &self.claims[*self.by_name.get(name)? as usize];
+        claims.author.filter(|_| !claims.by_seq.is_empty())
+    }
+
     /// Notes an op that counts. Says whether its name has clashed just now.
     pub(crate) fn claim(&mut self, ops: &mut Ops, slot: Slot) -> bool {
         let record = ops.record(slot).clone();

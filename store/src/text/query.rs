@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use timebus_identity::PublicKey;
+
 use super::agents::{EventName, change_of};
 use super::budget::Budget;
 use super::diff::edits_between;
@@ -11,6 +13,9 @@ use super::ops::{Ops, Slot};
 use super::{TextVersion, count_events};
 use crate::ids::ChangeId;
 use crate::op::TextEdit;
+
+/// Up to which number a session of this device goes on; others may say any.
+const SEQ_MAX: u64 = u64::MAX / 2;
 
 impl TextObject {
     /// The merged text.
@@ -117,6 +122,20 @@ impl TextObject {
     #[must_use]
     pub fn next_seq(&self, agent: &str) -> u64 {
         self.agents.number(agent).map_or(0, |agent| self.ops.agents[agent as usize].next_seq)
+    }
+
+    /// The last op of a session of an author, as far as it is known: its change, and the number of its last event.
+    #[must_use]
+    pub fn last_of(&self, author: &PublicKey, agent: &str) -> Option<(ChangeId, u64)> {
+        let whose = (*self.authors.get(author)?, Some(self.agents.number(agent)?));
+        let record = self.ops.record(*self.tips.get(&whose)?.last()?);
+        Some((record.change, record.seq))
+    }
+
+    /// Who has the events of this name, if they are claimed once.
+    #[must_use]
+    pub fn author_of(&self, agent: &str) -> Option<PublicKey> {
+        self.author_keys.get(self.agents.author(agent)? as usize).copied()
     }
 
     /// What is known of the events `agent-seq_first` and following, which edits are said to be.
@@ -314,8 +333,10 @@ impl TextObject {
     #[must_use]
     pub fn is_usable(&self, agent: &str) -> bool {
         let Some(agent) = self.agents.number(agent) else { return change_of(agent).is_none() };
+        // Whoever says a number near the end leaves none for what comes.
+        let has_room = self.ops.agents[agent as usize].next_seq <= SEQ_MAX;
         let mut last = self.tips.iter().filter(|((_, session), _)| *session == Some(agent)).flat_map(|(_, tips)| tips);
-        !self.ops.agents[agent as usize].clashed && last.all(|slot| self.merge.has(*slot))
+        has_room && !self.ops.agents[agent as usize].clashed && last.all(|slot| self.merge.has(*slot))
     }
 
     /// Makes edits of the merged text into an op's fields. `None` if there is nothing to do, an edit does not fit, or

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::syncer::{Entry, Reply};
-use super::version::{ids_of, same_version};
+use super::version::{ids_of, is_of_many, same_version};
 use super::{Action, Asker, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
 use crate::auth::OWN_WORDS;
 use crate::blobs::BlobHash;
@@ -134,6 +134,7 @@ impl Decider {
         })?;
         let base = match parents {
             None => None,
+            Some(parents) if parents == version && version.iter().any(|name| is_of_many(name)) => None,
             Some(parents) => {
                 let named = self.resolve_at(t, &path, asker, &parents)?;
                 // Who has seen all there is at the path may as well have seen everything else.

@@ -2,12 +2,15 @@
 //!
 //! An edit of a text is made by a *session*: a name that counts its events. A caller who names the new version
 //! `agent-seq` is the session `agent`, and his edits are signed as he made them, on the version that he made them on: so
-//! he and others know his versions by his names, and may say them again without harm. For a caller without a name this
-//! device has a session in each text; what he edited is brought to the newest version before it is signed.
+//! he and others know his versions by his names, and may say them again without harm. A session is of whoever began it in
+//! the text: what somebody else says under its name is counted by another session, and the name goes for that one as names of
+//! versions do. For a caller without a name this device has a session in each text; what he edited is brought to the newest
+//! version before it is signed.
 
 use timebus_identity::PublicKey;
 
 use super::requests::{check_condition, check_reserved};
+use super::version::{is_of_many, many};
 use super::{Action, Asker, Decider, Request, WriteError, Written, names_at, resolve};
 use crate::fold::Bodies;
 use crate::ids::{ChangeId, OpId};
@@ -159,6 +162,12 @@ pub fn resolve_at<R: Rows>(
     let mut unknown = Vec::new();
     let mut texts: Option<Vec<ObjectId>> = None;
     'versions: for version in versions {
+        if is_of_many(version)
+            && let Some(all) = many(rows, t, &node_key(t, &path.key()), version)?
+        {
+            found.extend(all.into_iter().map(|a| Named { a, event: None }));
+            continue;
+        }
         // A name that one change has, which did something here, needs no look into the text.
         let by_label = labelled(rows, t, version)?;
         let mut here = Vec::new();
@@ -259,6 +268,35 @@ fn own_session(text: Option<&TextObject>, device: &PublicKey, key: &[u8]) -> Str
         }
     }
     name
+}
+
+/// What the names begin with of sessions that are counted beside the one that was asked for.
+const BESIDE: &str = "~";
+
+/// The session whose events are those that a caller says under the name of one: that one, unless it is somebody else's.
+fn session_for(
+    rows: &impl Rows,
+    t: u32,
+    text: &TextObject,
+    (device, key): (&PublicKey, &[u8]),
+    agent: &str,
+    asker: Option<Asker>,
+) -> Result<String, StorageError> {
+    let last = text.last_of(device, agent).map(|(change, seq)| asker_of(rows, t, &change, &format!("{agent}-{seq}"))).transpose()?;
+    let is_ours = agent.starts_with(&own_session(None, device, key));
+    let is_others = last.is_some_and(|last| last != asker) || agent.starts_with(BESIDE) || is_ours && asker.is_some();
+    if !is_others {
+        return Ok(agent.to_owned());
+    }
+    let who = asker.map_or([0; Asker::BYTES], |asker| asker.0);
+    let hash = timebus_identity::hash("text session beside", &[device.as_bytes(), &who, agent.as_bytes()]);
+    Ok(format!("{BESIDE}{}", &timebus_identity::z32::encode(&hash)[..20]))
+}
+
+/// For whom this device wrote a change that was to be called so; `None` for its owner.
+fn asker_of(rows: &impl Rows, t: u32, change: &ChangeId, label: &str) -> Result<Option<Asker>, StorageError> {
+    let a = find(rows, change)?.map(|(_, a)| a);
+    Ok(labelled(rows, t, label)?.into_iter().find(|one| Some(one.a) == a).and_then(|one| one.asker))
 }
 
 /// A session of this device in the text at a path, which has done nothing yet.
@@ -404,6 +442,8 @@ impl Decider {
         let existed = node.count() > 0 || node.below > 0;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let done = |change| Written { version: version.clone(), change, created: None, existed, durable: true };
+        // All that is here was seen.
+        let parents = parents.filter(|parents| *parents != version || !version.iter().any(|name| is_of_many(name)));
         let named = parents.map(|parents| self.resolve_at(t, &path, asker, &parents)).transpose()?;
         let mut base = named.as_ref().map(|named| base_of(named)).transpose()?;
         let is_partial = named.iter().flatten().any(|name| name.event.is_some());
@@ -411,11 +451,14 @@ impl Decider {
         let device = self.inner.device.public();
         let session = label.as_deref().and_then(session_of);
         let label_of = |agent: &str, seq: u64| label.clone().unwrap_or_else(|| format!("{agent}-{seq}"));
+        let counted: Option<String>;
         let (rows, texts) = (&self.pipeline.rows, &mut self.pipeline.bodies.texts);
         let mut plan = Plan::new(space.key, move |list| Order::load(rows, t, list).unwrap_or_default(), Box::new(|_, _| Ok(None)));
         let draft = match shown {
             Some(Shown { made, object, mime, beside }) if !matches!(&action, Action::PutText { mime: wanted, .. } if *wanted != mime) => {
                 let text = texts.text(rows, t, &object)?;
+                counted = session.map(|(agent, _)| session_for(rows, t, text, (&device, &path.key()), agent, asker)).transpose()?;
+                let session = counted.as_deref().zip(session.map(|(_, seq)| seq));
                 let tip = text.version();
                 let at = match &named {
                     None => tip.clone(),
@@ -430,7 +473,13 @@ impl Decider {
                     && let Some(event) = text.find_event(agent, seq)
                 {
                     let same = text.text_at(&[event], &mut budget).map_err(version_error)? == *wanted;
-                    return if same { Ok(done(Some(event.0))) } else { Err(WriteError::LabelTaken(label_of(agent, seq))) };
+                    if same {
+                        return Ok(done(Some(event.0)));
+                    }
+                    // What another author calls so is his.
+                    if text.author_of(agent).is_none_or(|author| author == device) {
+                        return Err(WriteError::LabelTaken(label_of(agent, seq)));
+                    }
                 }
                 if let (Action::PutText { text: wanted, .. }, None, Some(label)) = (&action, session, &label)
                     && let Some(a) = known
@@ -458,7 +507,7 @@ impl Decider {
                 let drafted = match session {
                     _ if edits.is_empty() => None,
                     Some((agent, seq)) => {
-                        let draft = draft_of_session(text, &device, (agent, seq), at.clone(), edits, &mut budget)?;
+                        let draft = draft_of_session(text, &device, (agent, seq), &label_of(agent, seq), at.clone(), edits, &mut budget)?;
                         if let Some(begun) = draft.as_ref().filter(|draft| draft.base != at) {
                             // The rest of what is known to its middle stands on that.
                             let changes = begun.base.iter().map(|(change, _)| Ok(find(rows, change)?.map(|(_, a)| a)));
@@ -498,13 +547,12 @@ impl Decider {
                 };
                 check_fit(&edits, 0)?;
                 let count: u64 = edits.iter().map(events).sum();
-                let (agent, seq) = match session {
-                    Some((agent, seq)) => (agent.to_owned(), seq),
-                    // Where something is that the caller had not seen, his text may be one that was here before.
-                    None => {
-                        let before = texts.text(rows, t, &ObjectId::of_path(Kind::Text, &path.key()))?;
-                        (new_session(before, &device, &path.key()), count.saturating_sub(1))
-                    }
+                // Where something is that the caller had not seen, his text may be one that was here before.
+                let before = texts.text(rows, t, &ObjectId::of_path(Kind::Text, &path.key()))?;
+                counted = session.map(|(agent, _)| session_for(rows, t, before, (&device, &path.key()), agent, asker)).transpose()?;
+                let (agent, seq) = match counted.clone().zip(session.map(|(_, seq)| seq)) {
+                    Some(session) => session,
+                    None => (new_session(before, &device, &path.key()), count.saturating_sub(1)),
                 };
                 if seq + 1 < count {
                     return Err(TextError::TooFewEvents { label: label_of(&agent, seq), events: count }.into());
@@ -527,7 +575,9 @@ impl Decider {
         check_condition(&condition, existed, &version, None, &path, |wanted| {
             super::version::same_version(wanted, &version, rows, t, &node, &t_key).unwrap_or(false)
         })?;
-        let mut name = label.clone();
+        // Under the name of somebody else's session the version is known to him alone.
+        let is_beside = counted.is_some() && counted.as_deref() != session.map(|(agent, _)| agent);
+        let mut name = label.clone().filter(|_| !is_beside);
         if let Some((made, draft)) = draft {
             name.get_or_insert_with(|| format!("{}-{}", draft.agent, draft.seq));
             plan.push_text(made, draft);
@@ -672,11 +722,12 @@ fn draft_of_session(
     text: &mut TextObject,
     device: &PublicKey,
     (agent, seq): (&str, u64),
+    label: &str,
     at: TextVersion,
     edits: Vec<TextEdit>,
     budget: &mut Budget,
 ) -> Result<Option<TextDraft>, WriteError> {
-    let label = || format!("{agent}-{seq}");
+    let label = || label.to_owned();
     let count: u64 = edits.iter().map(events).sum();
     let Some(first) = seq.checked_add(1).and_then(|end| end.checked_sub(count)) else {
         return Err(TextError::TooFewEvents { label: label(), events: count }.into());
@@ -685,6 +736,8 @@ fn draft_of_session(
         Known::New => (at, edits),
         Known::Same => return Ok(None),
         Known::Begun { last, rest } => (vec![last], rest),
+        // What another author calls so is his: from here on the events of both have the names of their changes.
+        Known::Other if text.author_of(agent).is_some_and(|author| author != *device) => (at, edits),
         Known::Other => return Err(WriteError::LabelTaken(label())),
     };
     let draft = TextDraft { base, agent: agent.into(), seq, edits };

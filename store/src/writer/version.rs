@@ -1,6 +1,6 @@
 //! Versions by the names that clients know them by.
 
-use super::WriteError;
+use super::{WriteError, version_tag};
 use crate::ids::ChangeId;
 use crate::keyspace::Rows;
 use crate::node::Node;
@@ -21,7 +21,25 @@ pub fn names(rows: &impl Rows, t: u32, touch: &[u64]) -> Result<Vec<String>, Sto
     Ok(names)
 }
 
-/// The version of a node, as its readers call it: an event of a text is named as its session counts.
+/// Most names of a version: of more, that nobody has gone on from, all together have one, by which they are known as long as nothing
+/// is added. Whoever is told a version can say it.
+pub const NAMES_MAX: usize = 64;
+/// What the names of so many begin with.
+const MANY: &str = "=";
+
+/// Whether a name is that of many changes.
+pub(super) fn is_of_many(name: &str) -> bool {
+    name.starts_with(MANY)
+}
+
+/// The changes that a name of many stands for; `None` if it is not what is at the path now.
+pub(super) fn many(rows: &impl Rows, t: u32, t_key: &[u8], name: &str) -> Result<Option<Vec<u64>>, StorageError> {
+    let node = Node::load(rows, t_key)?;
+    let now = names_at(rows, t, t_key, &node)?;
+    Ok(if now == [name] { Some(node.version(rows, t_key)?) } else { None })
+}
+
+/// The version of a node, as its readers call it: an event of a text is named as its session counts. At most [`NAMES_MAX`] names.
 ///
 /// # Errors
 ///
@@ -48,7 +66,7 @@ pub fn names_at(rows: &impl Rows, t: u32, t_key: &[u8], node: &Node) -> Result<V
         names.push(event.unwrap_or_else(|| own.name()));
     }
     names.sort_unstable();
-    Ok(names)
+    Ok(if names.len() > NAMES_MAX { vec![format!("{MANY}{}", version_tag(&names))] } else { names })
 }
 
 /// The ids of changes, sorted.

@@ -3,7 +3,7 @@
 use timebus_store::json::{Json, Pos};
 use timebus_store::text::NoEffect;
 use timebus_store::update::Edit;
-use timebus_store::writer::{Action, Request, TextEdits, TextError, WriteError};
+use timebus_store::writer::{Action, Asker, MayName, Request, TextEdits, TextError, WriteError};
 
 use super::*;
 use crate::home::{after, folder, get, json, open, put};
@@ -88,6 +88,53 @@ async fn sessions_that_count_their_events_are_known_by_them() {
     assert!(matches!(low, WriteError::Text(TextError::TooFewEvents { events: 3, .. })), "{low:?}");
     let itself = refused(&store, named("bob-9", &["alice-4"], ranges("/doc", &[(0, 0, "x")]))).await;
     assert!(matches!(itself, WriteError::Text(TextError::Refused { reason: NoEffect::OwnRule, .. })), "{itself:?}");
+}
+
+/// Two who write by one peer, one of whom takes the session of the other for his.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_of_whoever_began_it() {
+    let home = folder();
+    let store = open(home.path());
+    let [ann, eve] = ["ann", "eve"].map(|name| Some(MayName { asker: Asker::of("key", name.as_bytes()), ..MayName::default() }));
+    let by = |who: &Option<MayName>, request: Request| Request { may_name: who.clone(), ..request };
+    write(&store, by(&ann, named("sess-4", &[], put_text("/doc", "hello")))).await;
+    let eves = by(&eve, named("sess-5", &["sess-4"], ranges("/doc", &[(5, 5, "?")])));
+    let taken = write(&store, eves).await;
+    assert!(taken.version.iter().all(|version| version != "sess-5" && version.starts_with('~')), "{:?}", taken.version);
+    let anns = by(&ann, named("sess-5", &["sess-4"], ranges("/doc", &[(0, 1, "J")])));
+    assert!(matches!(refused(&store, anns).await, WriteError::LabelTaken(_)), "two events are not numbered by one");
+    write(&store, by(&ann, named("sess-6", &["sess-4"], ranges("/doc", &[(0, 1, "J")])))).await;
+    assert_eq!(text(&store, "/doc").as_deref(), Some("Jello?"));
+}
+
+/// What a device calls its session in the text at a path.
+fn own_session(device: &PublicKey, at: &str) -> String {
+    let hash = timebus_identity::hash("text session", &[device.as_bytes(), &path(at).key()]);
+    timebus_identity::z32::encode(&hash)[..12].to_owned()
+}
+
+/// Another peer signs what it likes, also under the name of a session that is used here.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_sign_under_the_name_of_a_session_keeps_nobody_from_going_on() {
+    let homes = [folder(), folder()];
+    let [alice, bob] = homes.each_ref().map(|home| open(home.path()));
+    let theirs = share(&alice, &bob).await;
+    let there = |request: Request| Request { space: Some(theirs), ..request };
+    write(&bob, there(named("sess-4", &[], put_text("/doc", "hello")))).await;
+    let far = format!("{}-{}", own_session(&alice.device(), "/own"), u64::MAX - 1);
+    write(&bob, there(named(&far, &[], put_text("/own", "two")))).await;
+    send(&bob, &alice.space(), &alice).await;
+    // The same is known, whoever signed it, and a client that comes back by another peer sends nothing twice.
+    assert_eq!(write(&alice, named("sess-4", &[], put_text("/doc", "hello"))).await.version, ["sess-4"]);
+    let other = named("sess-3", &[], ranges("/doc", &[(0, 0, "Yes.")]));
+    write(&alice, other).await;
+    assert_eq!(text(&alice, "/doc").as_ref().map(String::len), Some(9), "both are there");
+    write(&alice, put_text("/own", "three")).await;
+    assert_eq!(text(&alice, "/own").as_deref(), Some("three"));
+    send(&alice, &alice.space(), &bob).await;
+    for at in ["/doc", "/own"] {
+        assert_eq!(text_in(&bob, theirs, at), text(&alice, at), "{at}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
