@@ -117,8 +117,9 @@ impl Replica for Held {
         if remote.keys.iter().any(|key| rights.is_party(Some(key), self.now_ms)) {
             return Ok(u64::MAX);
         }
-        // Who is the root decides what its grants are worth.
-        let roots = rights.root_states().iter().flat_map(RootState::statements).map(|op| op.change);
+        // Who is the root decides what the grants of some are worth; the others are to hear of nothing that is said after they went.
+        let is_about_roots = remote.keys.iter().any(|key| rights.lost_by_roots(key));
+        let roots = rights.root_states().iter().filter(|_| is_about_roots).flat_map(RootState::statements).map(|op| op.change);
         let mut until = 0;
         for id in roots {
             until = until.max(self.find(t, &id)?.unwrap_or(0));
@@ -272,5 +273,59 @@ mod tests {
         assert_eq!(offer(store.own().main()), (0, vec![(id, Vec::new())], Vec::new()));
         assert_eq!(offer(store.own().auth()).0, 1);
         assert_eq!(offer(store.own().main()), (1, Vec::new(), Vec::new()));
+    }
+
+    /// Whoever is out hears nothing more when the words take over, but what he had from the root before is a matter of that.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_root_is_told_to_those_who_lost_something_by_it() {
+        use timebus_identity::Keys;
+        use timebus_store::grant::{Actions, Audience, Grant, Scope, Timelines};
+        use timebus_store::op::Op;
+        use timebus_store::store::{Config, lock_home};
+        use timebus_store::writer::Statement;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = |n: u8| SecretKey::from_seed([n; 32]);
+        let lock = lock_home(folder.path()).expect("a free home");
+        Keys::create_from(&folder.path().join("keys"), &secret(1), &secret(2)).expect("new keys");
+        let store = Store::open(folder.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a store");
+        let space = store.space();
+        let grant = |to: PublicKey, label: &str| {
+            Op::Grant(Grant {
+                audience: Audience::Key(to),
+                scope: Scope::everything(),
+                timelines: Timelines::Main,
+                actions: Actions(Actions::SYNC.0 | Actions::READ.0),
+                bytes_max: 0,
+                change_bytes_max: 0,
+                not_after_ms: 0,
+                depth: 0,
+                label: label.into(),
+            })
+        };
+        let until = |who: &PublicKey| {
+            let remote = Remote { node: *who, space: *who, keys: vec![*who], name: String::new(), addresses: Vec::new() };
+            let auth = TimelineId::named(&space, "auth");
+            let held = Held::now(&store, [0; 16], 1);
+            (held.may_sync(&remote, &space, &auth).expect("reads"), held.until(&remote, &space, &auth).expect("reads"))
+        };
+        let end = || Held::now(&store, [0; 16], 1).end(store.own().auth()).expect("reads");
+        let [bob, carol] = [secret(11).public(), secret(12).public()];
+        let given = store.state(Statement::Ops(vec![grant(bob, "")]), 1).await.expect("granted");
+        store.state(Statement::Revoke { grants: given, cascade: false, keep: true }, 1).await.expect("taken back");
+        let before = until(&bob);
+        assert_eq!(before, (true, end()));
+        store.state(Statement::Ops(vec![grant(secret(13).public(), "secret project")]), 1).await.expect("granted");
+        let rights = store.rights(&space).expect("its rights");
+        let succeed = timebus_store::succession::by_root(&rights, &secret(1), &secret(2).public(), &secret(3).public(), None).expect("planned");
+        store.say_as_root(&secret(2), vec![Op::Succeed(succeed)], Vec::new(), 1).await.expect("said");
+        let succeeded = end();
+        assert_eq!(until(&bob), before, "nothing of his hangs on that");
+        assert!(!until(&carol).0);
+        // The old words are still in somebody's hands, and good for nothing: whom they let in hears why.
+        store.say_as_root(&secret(1), vec![grant(carol, "")], Vec::new(), 1).await.expect("said in vain");
+        store.state(Statement::Ops(vec![grant(secret(14).public(), "another one")]), 1).await.expect("granted");
+        assert_eq!(until(&carol), (true, succeeded));
+        assert_eq!(until(&bob), before);
     }
 }

@@ -111,6 +111,8 @@ struct Party {
     until_ms: Option<u64>,
     about: Box<[ChangeId]>,
     last: OnceLock<u64>,
+    /// Whether who is the root decided that something it was given is worth nothing.
+    by_roots: bool,
 }
 
 /// That of some keys: whoever is out can have been given thousands of grants, and goes on asking.
@@ -165,7 +167,8 @@ impl Rights {
                 given.into_iter().chain(self.killers(id).map(|revocation| revocation.op.change))
             })
             .collect();
-        let party = Arc::new(Party { until_ms, about: changes.into_iter().collect(), last: OnceLock::new() });
+        let by_roots = self.audiences.get(&Audience::Key(*key)).is_some_and(|own| own.iter().any(|id| !self.comes_from_root(id)));
+        let party = Arc::new(Party { until_ms, about: changes.into_iter().collect(), last: OnceLock::new(), by_roots });
         let mut parties = self.parties.0.lock().unwrap_or_else(PoisonError::into_inner);
         if parties.len() >= PARTIES_MAX {
             parties.clear();
@@ -201,10 +204,19 @@ impl Rights {
         self.party(key).about.to_vec()
     }
 
-    /// Whether there is any change [about](Rights::about) a key.
+    /// Whether there is any change [about](Rights::about) a key, or it [lost something by](Rights::lost_by_roots) who is the root.
     #[must_use]
     pub fn is_known(&self, key: &PublicKey) -> bool {
-        !self.party(key).about.is_empty()
+        let party = self.party(key);
+        party.by_roots || !party.about.is_empty()
+    }
+
+    /// Whether a key was given something that is worth nothing by who is the root now, or since that is in dispute: what the next
+    /// root had not seen. All others whose right was taken back need to hear of no new root: those that gave it, or took it, come
+    /// before that.
+    #[must_use]
+    pub fn lost_by_roots(&self, key: &PublicKey) -> bool {
+        self.party(key).by_roots
     }
 
     /// The arrival number of the last change [about](Rights::about) a key, 0 without one. Each is looked up once.

@@ -65,7 +65,14 @@ fn a_planned_root_takes_over_what_it_had_seen() {
     let (_, own) = space.script.grant(new.public(), None, &[taken], all(secret(53).public()));
     let began = space.began;
     let (_, early) = space.script.grant(new.public(), None, &[began], all(secret(54).public()));
+    // Somebody had been thrown out before, and what he says later of himself changes nothing.
+    let (given, out) = space.script.grant(new.public(), None, &[taken], all(secret(55).public()));
+    space.script.say(new.public(), None, &[given], vec![revoke(out)]);
+    space.script.grant(secret(55).public(), Some(out), &[given], all(secret(55).public()));
     space.script.in_any_order(|rights| {
+        let lost: Vec<u8> = (50..=55).filter(|number| rights.lost_by_roots(&secret(*number).public())).collect();
+        assert_eq!(lost, [51, 52, 54]);
+        assert!(rights.is_known(&secret(51).public()), "he is to hear of it");
         assert_eq!(rights.root(), new.public());
         assert_eq!(rights.disputed().count(), 0);
         assert!(rights.is_live(&device) && rights.is_live(&own));
