@@ -9,7 +9,7 @@ use crate::peer::{DEADLINE, Home, Peer};
 
 const MP4: (&str, &str) = ("Content-Type", "video/mp4");
 
-fn whole_files(home: &Home) -> usize {
+pub(super) fn whole_files(home: &Home) -> usize {
     let shards = std::fs::read_dir(home.folder().join("blobs")).into_iter().flatten().flatten();
     let shards = shards.filter(|shard| shard.file_name().len() == 2);
     let files = shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten());

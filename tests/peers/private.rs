@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space, until_value};
+use super::neighbours::{invite, join, json as verb, pair, poll, run, until, until_space, until_value};
+use crate::files::bytes;
 use crate::peer::{Home, Peer};
 
 /// What is nowhere but in a private path.
@@ -200,6 +201,49 @@ fn who_is_taken_off_a_path_is_told_that_what_he_has_is_of_before() {
     join(&bob, &invite(&alice, &["--to", "/trip"]), "alice");
     poll("nothing is said any more", || (!run(bob.home(), &["get", "@alice/trip/plan"]).err.contains(says)).then_some(()));
     assert_eq!(super::neighbours::space(&bob, "alice")["taken_back"], json!([]));
+}
+
+/// Bob knows what a film is called that he may not read any more, and calls something so where he may write. Alice's phone, which
+/// never had it, shows it to Alice, for whom her laptop has it; that makes it nobody else's.
+#[test]
+fn what_is_kept_apart_comes_to_nobody_by_way_of_another_device_that_may_have_it() {
+    const MP4: (&str, &str) = ("Content-Type", "video/mp4");
+    let (alice, bob) = pair();
+    let phone = super::devices::second(&alice);
+    let [film, holiday] = [300_000, 300_001].map(|len| bytes(len, 4));
+    private(&alice, &["/diary"]);
+    assert_eq!(alice.send("PUT", "/diary/film", &[MP4], &film).status, 200);
+    join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice");
+    join(&bob, &invite(&alice, &["--to", "/diary"]), "alice");
+    let name = until(&bob, "/@alice/diary", "its name", |answer| answer.status == 200 && answer.text().contains("@blob")).json();
+    assert_eq!(run(alice.home(), &["revoke", bob.ready["id"].as_str().expect("an id"), "/diary"]).code, 0);
+    poll("he hears of it", || run(bob.home(), &["get", "@alice/diary"]).err.contains("took it back").then_some(()));
+    poll("he may write", || {
+        let written = bob.send("PUT", "/@alice/wall/film", &[("Content-Type", "application/json")], name["film"].to_string());
+        (written.status == 200).then_some(())
+    });
+    assert_eq!(alice.send("PUT", "/holiday", &[MP4], &holiday).status, 200);
+    for path in ["/diary", "/wall", "/"] {
+        until(&phone, path, "its name", |answer| answer.status == 200 && answer.text().contains("@blob"));
+    }
+    for (path, file) in [("/wall/film", &film), ("/holiday", &holiday)] {
+        let got = poll("the phone has it", || Some(phone.send("GET", path, &[], "")).filter(|answer| answer.status == 200));
+        assert!(got.body == *file, "{path}");
+    }
+    poll("all of both", || (super::files::whole_files(phone.home()) == 2).then_some(()));
+    poll("bob knows both devices", || {
+        let peers = bob.value("/.sys/peers");
+        let count = peers["peers"].as_array().map_or(0, |all| all.iter().filter(|peer| peer["state"] == "connected").count());
+        (count >= 2).then_some(())
+    });
+    let alice = alice.stop();
+    let got =
+        poll("what is for him comes from the phone", || Some(bob.send("GET", "/@alice/holiday", &[], "")).filter(|answer| answer.status == 200));
+    assert!(got.body == holiday);
+    let refused = bob.send("GET", "/@alice/wall/film", &[("Prefer", "wait=2")], "").problem(504);
+    assert_eq!(refused["type"], "/.sys/problems/blob-unavailable", "{refused}");
+    assert_eq!(super::files::whole_files(bob.home()), 1);
+    drop(alice);
 }
 
 /// Whoever names a path means that path.

@@ -539,8 +539,12 @@ struct Fetching {
     /// Where it is named, as those say who wait for it: for the sake of each it is looked for who has it. The first is the one for which
     /// it was begun.
     places: Vec<(PublicKey, TimelineId)>,
+    /// Whether what comes over a link for the sake of one of them is for those who have that timeline.
+    proven: Proven,
     looking: JoinSet<()>,
 }
+
+type Proven = Arc<Mutex<BTreeMap<(LinkId, TimelineId), bool>>>;
 
 /// What others are given of a blob.
 struct Giving {
@@ -551,11 +555,11 @@ struct Giving {
 impl Fetching {
     /// The timelines whose people a piece comes from that somebody sends for the sake of these spaces. It is not known where it
     /// could be one or another of one space.
-    fn whose(&self, given_for: &[PublicKey]) -> Vec<TimelineId> {
+    fn whose(&self, given_for: &[PublicKey]) -> Vec<(PublicKey, TimelineId)> {
         let of = |space: &PublicKey| {
             let mut places = self.places.iter().filter(|(of, _)| of == space);
-            let (_, timeline) = places.next()?;
-            places.next().is_none().then_some(*timeline)
+            let place = places.next()?;
+            places.next().is_none().then_some(*place)
         };
         given_for.iter().filter_map(of).collect()
     }
@@ -868,6 +872,7 @@ impl Actor {
             speed: Speed::new(),
             disputed: None,
             places: Vec::new(),
+            proven: Arc::default(),
             looking: JoinSet::new(),
         });
         fetching.handles.insert(id, None);
@@ -1036,7 +1041,10 @@ impl Actor {
                 let Some(fetching) = self.fetches.get(&hash) else { return };
                 let (partial, control) = (Arc::clone(&fetching.partial), self.control.clone());
                 let whose = fetching.whose(&self.exchange.given_for(&hash, link));
+                let (proven, store, asker) = (Arc::clone(&fetching.proven), self.store.clone(), self.asker.clone());
                 tokio::task::spawn_blocking(move || {
+                    let whose: Vec<TimelineId> =
+                        whose.iter().filter(|place| is_proven(&proven, &store, &asker, link, place, &hash)).map(|(_, timeline)| *timeline).collect();
                     let put = match partial.comes_for(&whose) {
                         Ok(()) => partial.put(piece, &slice),
                         Err(error) => Err(PieceError::Save(SaveError::Io(error))),
@@ -1117,6 +1125,20 @@ async fn save_given(given: &Arc<Given>) {
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || given.save()).await {
         tracing::warn!(%error, "what others were given was not written down");
     }
+}
+
+/// Whether what comes of a blob over a link for the sake of a space is for those who have a timeline of it. It is found out once; only
+/// where several timelines of the space are here it is asked who is at the other end.
+fn is_proven(proven: &Proven, store: &Store, asker: &Asker, link: LinkId, (space, timeline): &(PublicKey, TimelineId), hash: &BlobHash) -> bool {
+    if let Some(known) = lock(proven).get(&(link, *timeline)) {
+        return *known;
+    }
+    let is_for = store.timelines_of(space).len() < 2 || {
+        let remote = tokio::runtime::Handle::current().block_on(asker.ask(move |node| node.remote(link))).flatten();
+        remote.is_some_and(|remote| super::named::is_for(store, &remote, (space, timeline), hash))
+    };
+    lock(proven).insert((link, *timeline), is_for);
+    is_for
 }
 
 /// What is here of a blob for the other side of a link, if it may read a timeline that names the blob: maybe nothing yet.
@@ -1317,11 +1339,16 @@ mod tests {
             speed: Speed::new(),
             disputed: None,
             places: vec![(one, timeline(one)), (other, timeline(other)), (third, timeline(third)), (third, TimelineId::named(&third, "drop"))],
+            proven: Arc::default(),
             looking: JoinSet::new(),
         };
         assert_eq!(fetching.whose(&[]), []);
-        assert_eq!(fetching.whose(&[other]), [timeline(other)]);
-        assert_eq!(fetching.whose(&[one, other, third]), [timeline(one), timeline(other)], "of the third it is not known for which part");
+        assert_eq!(fetching.whose(&[other]), [(other, timeline(other))]);
+        assert_eq!(
+            fetching.whose(&[one, other, third]),
+            [(one, timeline(one)), (other, timeline(other))],
+            "of the third it is not known for which part"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use timebus_store::writer::{MayName, Request, WriteError, Written};
 use crate::authority::Verb;
 use crate::peer::Peer;
 use crate::problem::Problem;
+use crate::sync::Remote;
 use crate::who::Who;
 
 /// How often a write is tried again that names other content than was looked at before.
@@ -27,6 +28,29 @@ const TRIES: usize = 3;
 pub(crate) fn belongs(store: &Store, hash: &BlobHash, timeline: &TimelineId, author: &PublicKey) -> bool {
     let is_in_own = || store.timelines_of(&store.space()).iter().any(|(own, _)| own == timeline);
     store.is_by_owner(author, is_in_own) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
+}
+
+/// Whether what somebody sends of a blob for the sake of a space is for those who have a timeline of it, as far as is known here. What
+/// he says does not tell for which one he has it: if he may read another one that names it, too, it is that one, unless he names it
+/// here himself. Else a guest who may not read the other one would name here what he knows the hash of, and have it of whoever has
+/// both. What names it there and has not come yet is not seen.
+pub(crate) fn is_for(store: &Store, remote: &Remote, (space, timeline): (&PublicKey, &TimelineId), hash: &BlobHash) -> bool {
+    if store.timelines_of(space).len() < 2 {
+        return true;
+    }
+    let Some(rights) = store.rights(space) else { return false };
+    let readable = crate::held::readable_by(store, remote, space, crate::who::now_ms());
+    let is_owner = remote.keys.iter().any(|key| rights.device_grant(key).is_some());
+    let is_his = |author: &PublicKey| remote.keys.contains(author) || is_owner && rights.was_device(author);
+    let (mut says, mut is_elsewhere) = (false, false);
+    let looked = store.is_named_where(&store.snapshot(), hash, |place| {
+        if place.space.key == *space {
+            says |= place.timeline == *timeline && is_his(&place.author);
+            is_elsewhere |= place.timeline != *timeline && readable.iter().any(|(_, other)| *other == place.timeline);
+        }
+        says
+    });
+    looked.is_ok() && (says || !is_elsewhere)
 }
 
 /// What somebody may name who brings this content. A guest's likes and answers would be the owner's, who signs them.
