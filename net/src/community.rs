@@ -53,8 +53,11 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const ABOUT_BYTES_MAX: usize = 1000;
 /// Members that are looked at; of more, those that came last are left out.
 pub const MEMBERS_MAX: usize = 10_000;
-/// Grants of members' devices, and of whom members brought, that are looked at below the place of each whom organizers let in.
+/// Grants that are looked at below the place of each whom organizers let in: of his devices, of those whom he brought himself, and
+/// of all that these handed on. None of them takes the room of another.
 const BROUGHT_MAX: usize = 512;
+/// Of the last ones those that are by one whom he brought.
+const BELOW_MAX: usize = 64;
 /// Machines of one member.
 pub const NODES_MAX: usize = 8;
 /// Machines that a member may name, of which so many count.
@@ -385,6 +388,15 @@ fn handed_on_from<'a>(rights: &'a Rights, held: &'a Held) -> &'a Held {
     first
 }
 
+/// The same, also of what was given instead of a grant whose holder is no device of the same member any more.
+fn first_of<'a>(rights: &'a Rights, held: &'a Held) -> &'a Held {
+    let mut first = handed_on_from(rights, held);
+    while let Some((_, old)) = crate::devices::instead::before(rights, first) {
+        first = handed_on_from(rights, old);
+    }
+    first
+}
+
 /// Who calls the holder of a grant a device of his, if somebody does.
 fn claimant(rights: &Rights, held: &Held) -> Option<PublicKey> {
     match handed_on_from(rights, held).grant.audience {
@@ -400,7 +412,7 @@ fn giver(rights: &Rights, held: &Held) -> PublicKey {
 
 /// Where the holder of a grant says what he says of himself, if it makes him a member.
 fn place_of(rights: &Rights, held: &Held) -> Option<Path> {
-    let first = handed_on_from(rights, held);
+    let first = first_of(rights, held);
     let Audience::Key(first_key) = first.grant.audience else { return None };
     let scope = first.scope();
     let writes = first.grant.actions.contains(Actions(Actions::SYNC.0 | Actions::WRITE.0)) && scope.deep;
@@ -435,15 +447,18 @@ fn is_place(names: &[&str], key: &PublicKey) -> bool {
 /// The place of a key. What organizers gave it for itself goes before all that members say of it: they give places to whom they like,
 /// and call whom they like a device of theirs, also those who let them in. Of members the key itself decides, by in whose name it
 /// signs. As long as it has said nothing the one nearest to the root is believed, and of equals who call it their device none: else
-/// whoever says it last, often enough for a grant with a smaller id, would have the device of somebody else. Who was brought and
-/// became an organizer stays where he was.
+/// whoever says it last, often enough for a grant with a smaller id, would have the device of somebody else. Of equals who brought it
+/// that one is believed of whom the others knew. Who says that he knew of nobody is not told from who knew of nobody, so between these
+/// the id decides until the key has said something, which its peer does as soon as it is let in. Who was brought and became an
+/// organizer stays where he was.
 fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Option<Path> {
     let is_handed_on = |held: &Held| crate::devices::is_handed_on(held);
     let live = rights.grants_for(key).filter(|(_, held)| held.is_live());
     let all: Vec<(GrantId, &Held, Path)> = live.filter_map(|(id, held)| Some((id, held, place_of(rights, held)?))).collect();
     // Whose device this one is, is known here.
     let was_device = |other: &PublicKey| store.rights(&store.space()).is_some_and(|rights| rights.was_device(other));
-    let is_told = |held: &Held| *key != store.device() || !is_handed_on(held) || claimant(rights, held).is_some_and(|by| was_device(&by));
+    let is_his = |first: &PublicKey| first == key || was_device(first);
+    let is_told = |held: &Held| *key != store.device() || matches!(first_of(rights, held).grant.audience, Audience::Key(first) if is_his(&first));
     let all = all.into_iter().filter(|(_, held, _)| is_told(held));
     let (mut by_members, own): (Vec<_>, Vec<_>) = all.partition(|(_, held, place)| is_handed_on(held) || place.segments().len() > 2);
     let brought: Vec<GrantId> = by_members.iter().filter(|(_, held, _)| !is_handed_on(held)).map(|(id, ..)| *id).collect();
@@ -451,7 +466,15 @@ fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> 
     if let Some((.., place)) = own.iter().find(|(id, held, _)| is_first(id, held)) {
         return Some(place.clone());
     }
-    by_members.sort_by_cached_key(|(id, held, place)| (held.chain, is_handed_on(held), place.segments().len(), *id));
+    let rank = |held: &Held, place: &Path| (held.chain, is_handed_on(held), place.segments().len());
+    // They are in the order in which they came.
+    let firsts = by_members.iter().map(|(id, held, place)| (*id, (rank(held, place), place.clone()))).collect();
+    by_members.sort_by_cached_key(|(id, held, place)| (rank(held, place), *id));
+    if let Some(earliest) = earliest(rights, firsts)
+        && let Some(at) = by_members.iter().position(|(id, ..)| *id == earliest)
+    {
+        by_members[..=at].rotate_right(1);
+    }
     let (_, first, nearest) = by_members.first()?;
     if by_members.iter().all(|(.., place)| place == nearest) {
         return Some(nearest.clone());
@@ -462,6 +485,21 @@ fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> 
     }
     let is_equal = |(_, held, place): &&(GrantId, &Held, Path)| held.chain == first.chain && is_handed_on(held) && place != nearest;
     (!is_handed_on(first) || !by_members.iter().any(|it| is_equal(&it))).then(|| nearest.clone())
+}
+
+/// Of the grants with the smallest rank that are for different places, each the first one for its place, the one whose giver knew of none
+/// of the others.
+fn earliest<R: Ord + Copy>(rights: &Rights, grants: Vec<(GrantId, (R, Path))>) -> Option<GrantId> {
+    let least = grants.iter().map(|(_, (rank, _))| *rank).min()?;
+    let mut firsts: Vec<(GrantId, Path)> = Vec::new();
+    for (id, (_, place)) in grants.into_iter().filter(|(_, (rank, _))| *rank == least) {
+        if !firsts.iter().any(|(_, known)| *known == place) {
+            firsts.push((id, place));
+        }
+    }
+    firsts.sort_unstable_by_key(|(id, _)| *id);
+    let others = |id: &GrantId| firsts.iter().map(|(other, _)| *other).filter(|other| other != id).collect::<Vec<_>>();
+    if firsts.len() < 2 { None } else { firsts.iter().map(|(id, _)| *id).find(|id| !rights.knew_any(id, &others(id))) }
 }
 
 /// In whose name a key signs, by what it signed last: whose device it is, or who let it in. Of this device the first is known.
@@ -551,6 +589,28 @@ pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Opt
     ])
 }
 
+/// What a grant is counted with that a member gave.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Shared {
+    /// The devices of whoever has a place.
+    Devices(Path),
+    /// Those whom he brought.
+    Brought(Path),
+    /// What these handed on, of whoever has a place or below him.
+    Below(Path),
+}
+
+/// What a grant for a place is counted with, and how many of that are looked at; nothing if an organizer gave it.
+fn counted_with(held: &Held, place: &Path) -> Vec<(Shared, usize)> {
+    let above = |levels: usize| Path::new(place.segments().iter().take(2 * levels).cloned().collect()).unwrap_or_default();
+    match (place.segments().len() / 2, crate::devices::is_handed_on(held)) {
+        (0 | 1, false) => Vec::new(),
+        (0 | 1, true) => vec![(Shared::Devices(above(1)), BROUGHT_MAX)],
+        (2, false) => vec![(Shared::Brought(above(1)), BROUGHT_MAX)],
+        _ => vec![(Shared::Below(above(2)), BELOW_MAX), (Shared::Below(above(1)), BROUGHT_MAX)],
+    }
+}
+
 /// The members of a community, as they came; those who left are none. Whoever organizers let in is a member whatever others say, and
 /// keeps nobody out by how many he brings himself.
 ///
@@ -559,32 +619,26 @@ pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Opt
 /// [`StorageError`].
 pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Member>, StorageError> {
     let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
-    // Beside what members gave stands the place of whom organizers let in, below which it is.
-    let mut keys: Vec<(&Held, PublicKey, Option<Path>)> = rights
+    // Beside what members gave stands with what it is counted.
+    let mut keys: Vec<(&Held, PublicKey, Vec<(Shared, usize)>)> = rights
         .grants()
         .filter(|(_, held)| held.is_live())
         .filter_map(|(_, held)| {
             let Audience::Key(key) = held.grant.audience else { return None };
-            let place = place_of(&rights, held)?;
-            let by_member = place.segments().len() > 2 || crate::devices::is_handed_on(held);
-            let first = by_member.then(|| path(&["members", &place.segments().get(1).map(ToString::to_string).unwrap_or_default()]));
-            Some((held, key, first))
+            Some((held, key, counted_with(held, &place_of(&rights, held)?)))
         })
         .collect();
-    keys.sort_unstable_by_key(|(held, key, first)| (first.is_some(), held.time_ms, *key));
-    let mut brought: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
+    keys.sort_unstable_by_key(|(held, key, counted)| (!counted.is_empty(), held.time_ms, *key));
+    let mut counts: std::collections::HashMap<Shared, usize> = std::collections::HashMap::new();
     let mut members: Vec<Member> = Vec::new();
     let mut places: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
     let mut seen = std::collections::HashSet::new();
-    for (held, key, first) in keys {
+    for (held, key, counted) in keys {
         let (since_ms, by) = (held.time_ms, held.parent.map(|_| held.author));
-        if let Some(first) = first {
-            let count = brought.entry(first).or_default();
-            *count += 1;
-            if *count > BROUGHT_MAX {
-                continue;
-            }
+        if counted.iter().any(|(with, max)| counts.get(with).is_some_and(|count| count >= max)) {
+            continue;
         }
+        counted.into_iter().for_each(|(with, _)| *counts.entry(with).or_default() += 1);
         if !seen.insert(key) {
             continue;
         }

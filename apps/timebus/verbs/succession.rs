@@ -428,7 +428,8 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
             }
             lines.push(format!("not    the spaces of friends: `{follow} KEY --as NAME` brings each back; `timebus id` of a friend tells his KEY"));
             lines.extend(friends.iter().map(|(space, name)| format!("       {follow} {space} --as {name}")));
-            lines.push("not    your places in communities, unless another device of yours is in them: ask each for a new invite".to_owned());
+            lines.push("not    your places in communities, unless another device of yours is in them: who let you in gives yours to this home when".to_owned());
+            lines.push("       you say that the old one is gone, if his peer holds your space; else ask for a new invite".to_owned());
             lines.push("not    what friends made you a guardian of: they named a device that you have no more, and name you anew when you ask".to_owned());
             lines.push("not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`".to_owned());
             if !others.is_empty() {
@@ -616,8 +617,8 @@ async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
     context.out.result(&json, || {
         format!(
             "{root_name} is the root of {name} now, and this home a device of it\nstart  {}\n\
-                 not    your places in communities, and what you are a guardian of: both are of a device, so ask each for a new invite, or to be \
-                 named anew",
+                 not    your places in communities, and what you are a guardian of: both are of a device. Who let you in gives the place to \
+                 this home, if his peer holds your space, or invites you again; who named you a guardian names you anew",
             context.home.command("up")
         )
     })

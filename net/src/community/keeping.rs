@@ -302,25 +302,10 @@ mod tests {
         assert_eq!(is(), Some(Some("ann".to_owned())), "and came back");
     }
 
-    /// Whom a member brings is a member beside all others, and takes nobody's place.
-    #[tokio::test]
-    async fn members_throw_nobody_out_and_crowd_nobody_out() {
-        use timebus_identity::SecretKey;
-        use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
+    /// A grant for a place, with the right to hand it on so often.
+    fn grant(names: &[String], audience: PublicKey, depth: u8) -> timebus_store::grant::Grant {
         use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
-        use timebus_store::ids::TimelineId;
-        use timebus_store::op::Op;
-        use timebus_store::writer::Statement;
-
-        let home = tempfile::tempdir().expect("a folder");
-        let lock = lock_home(home.path()).expect("a free home");
-        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
-        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
-        let (store, own) = (peer.store(), peer.store().own());
-        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
-        write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
-        let founder = store.device();
-        let grant = |names: &[String], audience: timebus_identity::PublicKey, depth: u8| Grant {
+        Grant {
             audience: Audience::Key(audience),
             scope: Scope { segments: names.iter().map(|name| ScopeSegment::Name(name.as_str().into())).collect(), deep: true },
             timelines: Timelines::Main,
@@ -330,7 +315,135 @@ mod tests {
             not_after_ms: 0,
             depth,
             label: "member".into(),
+        }
+    }
+
+    /// What somebody states with a program of his own, on what he says that he knows; nothing: on all that there is.
+    async fn states(
+        store: &Store,
+        key: &timebus_identity::SecretKey,
+        cap: timebus_store::ids::GrantId,
+        ops: Vec<timebus_store::op::Op>,
+        (time_ms, knows): (u64, Option<&[timebus_store::ids::ChangeId]>),
+    ) {
+        use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
+        let (own, rows) = (store.own(), store.snapshot());
+        let body = Body { ops, ..Body::default() }.encode();
+        let heads = timebus_store::tips::heads(&*rows, own.auth()).expect("reads").into_iter();
+        let heads: Vec<_> = heads.map(|a| timebus_store::summary::summary(&*rows, own.auth(), a).expect("here")).collect();
+        let last = timebus_store::tips::tips_of(&*rows, own.auth(), &key.public()).expect("reads").into_iter().next();
+        let mut parents = knows.map_or_else(|| heads.iter().map(|head| head.id).collect(), <[_]>::to_vec);
+        parents.sort_unstable();
+        parents.retain(|parent| Some(*parent) != last.as_ref().map(|last| last.id));
+        let header = Header {
+            kind: Kind::Auth,
+            timeline: timebus_store::ids::TimelineId::named(&own.key, "auth"),
+            author: key.public(),
+            seq: 1 + last.as_ref().map_or(0, |last| last.seq),
+            prev: last.as_ref().map(|last| last.id),
+            cap: Some(cap),
+            parents,
+            lamport: 1 + heads.iter().map(|head| head.lamport).max().unwrap_or(0),
+            time_ms,
+            cum: last.as_ref().map_or(0, |last| last.cum) + OVERHEAD_BYTES + body.len() as u64,
+            body_len: body.len() as u64,
+            body_root: *blake3::hash(&body).as_bytes(),
+            encryption: None,
         };
+        let change = timebus_identity::Verified::sign(Change::new(header, body.into()).expect("fits"), key).expect("his own key");
+        let offered = store.offer(vec![change]).await.expect("taken");
+        assert!(offered.refused.is_empty(), "{:?}", offered.refused);
+    }
+
+    /// A community of somebody.
+    async fn choir() -> (tempfile::TempDir, Peer) {
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        write(&peer, peer.store().own(), path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        (home, peer)
+    }
+
+    /// Gus, whom Ann brought, brings as many as he can, long before Ann had a second device and brought anybody else.
+    #[tokio::test]
+    async fn whom_a_guest_brings_takes_no_room_of_who_brought_him() {
+        use timebus_identity::SecretKey;
+        use timebus_store::op::Op;
+        use timebus_store::writer::Statement;
+
+        let (_home, peer) = choir().await;
+        let (store, own) = (peer.store(), peer.store().own());
+        let key = |n: u16| SecretKey::from_seed([[7; 30].as_slice(), &n.to_be_bytes()].concat().try_into().expect("32"));
+        let [ann, gus, hal, ida, laptop] = [1, 2, 3, 4, 5].map(key);
+        let place_of = |key: &SecretKey| vec!["members".to_owned(), key.public().to_string()];
+        let below = |names: &[String], key: &PublicKey| [names, &["brought".to_owned(), key.to_string()]].concat();
+        let given_to =
+            |key: &SecretKey| store.rights(&own.key).and_then(|rights| rights.grants_for(&key.public()).next().map(|(id, _)| id)).expect("one");
+        store.state(Statement::Ops(vec![Op::Grant(grant(&place_of(&ann), ann.public(), 3))]), 1000).await.expect("stated");
+        let gus_at = below(&place_of(&ann), &gus.public());
+        let brought = [(&gus, 2000)].map(|(key, _)| Op::Grant(grant(&gus_at, key.public(), 2)));
+        states(store, &ann, given_to(&ann), brought.into(), (2000, None)).await;
+        let crowd: Vec<PublicKey> = (100..800).map(|n| key(n).public()).collect();
+        let devices = (800..1500)
+            .map(|n| key(n).public())
+            .map(|key| Op::Grant(timebus_store::grant::Grant { label: "device:x".into(), ..grant(&gus_at, key, 0) }));
+        let ops: Vec<Op> = crowd.iter().map(|key| Op::Grant(grant(&below(&gus_at, key), *key, 0))).chain(devices).collect();
+        states(store, &gus, given_to(&gus), ops, (1, None)).await;
+        let second = timebus_store::grant::Grant { label: "device:laptop".into(), ..grant(&place_of(&ann), laptop.public(), 1) };
+        let late = [(&hal, 1), (&ida, 1)].map(|(key, depth)| Op::Grant(grant(&below(&place_of(&ann), &key.public()), key.public(), depth)));
+        states(store, &ann, given_to(&ann), late.into_iter().chain([Op::Grant(second)]).collect(), (5000, None)).await;
+        let under_hal = key(50).public();
+        let hal_at = below(&place_of(&ann), &hal.public());
+        states(store, &hal, given_to(&hal), vec![Op::Grant(grant(&below(&hal_at, &under_hal), under_hal, 0))], (6000, None)).await;
+        let all = members(store, &store.snapshot(), own).expect("reads");
+        let with = |key: &PublicKey| all.iter().find(|member| member.keys.contains(key));
+        assert!(with(&ann.public()).is_some_and(|ann| ann.keys.contains(&laptop.public())), "her laptop");
+        assert!([&gus, &hal, &ida].iter().all(|key| with(&key.public()).is_some()) && with(&under_hal).is_some());
+        let of_gus = all.iter().filter(|member| crowd.contains(&member.keys[0])).count() + with(&gus.public()).map_or(0, |gus| gus.keys.len() - 1);
+        assert_eq!(of_gus, super::super::BELOW_MAX);
+    }
+
+    /// Mallory brings Bea, too, after Xavier did, and as often as it takes to have the smaller id.
+    #[tokio::test]
+    async fn who_was_brought_first_stays_where_he_was() {
+        use timebus_identity::SecretKey;
+        use timebus_store::op::Op;
+        use timebus_store::writer::Statement;
+
+        let (_home, peer) = choir().await;
+        let (store, own) = (peer.store(), peer.store().own());
+        let [xavier, mallory] = [1, 2].map(|n| SecretKey::from_seed([n; 32]));
+        let place_of = |key: &SecretKey| vec!["members".to_owned(), key.public().to_string()];
+        let given = [&xavier, &mallory].map(|key| Op::Grant(grant(&place_of(key), key.public(), 3)));
+        let given = store.state(Statement::Ops(given.into()), 1000).await.expect("stated");
+        let bring = |by: &SecretKey, who: &PublicKey, label: usize| {
+            let names = [&place_of(by)[..], &["brought".to_owned(), who.to_string()]].concat();
+            Op::Grant(timebus_store::grant::Grant { label: format!("member{label}").into(), ..grant(&names, *who, 0) })
+        };
+        let all: Vec<PublicKey> = (10..30).map(|n| SecretKey::from_seed([n; 32]).public()).collect();
+        states(store, &xavier, given[0], all.iter().map(|who| bring(&xavier, who, 0)).collect(), (2000, None)).await;
+        states(store, &mallory, given[1], all.iter().flat_map(|who| (0..20).map(|label| bring(&mallory, who, label))).collect(), (1, None)).await;
+        let members = members(store, &store.snapshot(), own).expect("reads");
+        let is_xaviers = |who: &&PublicKey| {
+            let at = members.iter().find(|member| member.keys.contains(who)).map(|member| member.place.to_string());
+            at.is_some_and(|at| at.starts_with(&format!("/members/{}/", xavier.public())))
+        };
+        assert_eq!(all.iter().filter(is_xaviers).count(), all.len());
+    }
+
+    /// Whom a member brings is a member beside all others, and takes nobody's place.
+    #[tokio::test]
+    async fn members_throw_nobody_out_and_crowd_nobody_out() {
+        use timebus_identity::SecretKey;
+        use timebus_store::grant::{Actions, Audience, Grant};
+        use timebus_store::op::Op;
+        use timebus_store::writer::Statement;
+
+        let (_home, peer) = choir().await;
+        let (store, own) = (peer.store(), peer.store().own());
+        let founder = store.device();
         let (mallory, late) = (SecretKey::from_seed([66; 32]), SecretKey::from_seed([67; 32]).public());
         // The founder has a second device, which has said nothing yet.
         let second = SecretKey::from_seed([68; 32]).public();
@@ -346,28 +459,7 @@ mod tests {
             .map(|number| SecretKey::from_seed([[1; 30].as_slice(), &number.to_be_bytes()].concat().try_into().expect("32")))
             .map(|key| key.public());
         let ops: Vec<Op> = [founder, second, late].into_iter().chain(crowd).map(|key| Op::Grant(grant(&below(&key), key, 0))).collect();
-        let body = Body { ops, ..Body::default() }.encode();
-        let rows = store.snapshot();
-        let heads = timebus_store::tips::heads(&*rows, own.auth()).expect("reads").into_iter();
-        let heads: Vec<_> = heads.map(|a| timebus_store::summary::summary(&*rows, own.auth(), a).expect("here")).collect();
-        let header = Header {
-            kind: Kind::Auth,
-            timeline: TimelineId::named(&own.key, "auth"),
-            author: mallory.public(),
-            seq: 1,
-            prev: None,
-            cap: Some(cap),
-            parents: heads.iter().map(|head| head.id).collect(),
-            lamport: 1 + heads.iter().map(|head| head.lamport).max().unwrap_or(0),
-            time_ms: 1,
-            cum: OVERHEAD_BYTES + body.len() as u64,
-            body_len: body.len() as u64,
-            body_root: *blake3::hash(&body).as_bytes(),
-            encryption: None,
-        };
-        let change = timebus_identity::Verified::sign(Change::new(header, body.into()).expect("fits"), &mallory).expect("his own key");
-        let offered = store.offer(vec![change]).await.expect("taken");
-        assert!(offered.refused.is_empty(), "{:?}", offered.refused);
+        states(store, &mallory, cap, ops, (1, None)).await;
         let names = ["members".to_owned(), late.to_string()];
         store.state(Statement::Ops(vec![Op::Grant(grant(&names, late, 0))]), 2000).await.expect("stated");
         merge(

@@ -10,7 +10,8 @@
 //! becomes of it. So what the owner took back stays taken back. Devices of his that did not hear of each other may give it
 //! twice; that is harmless, and goes together.
 //!
-//! Places in communities do not move: they are named by the key of the member.
+//! So does a place in a community, which keeps its name, that of the key which had it first (`crate::community`). What somebody is a
+//! guardian of does not: that is in what the root key of the other one signed, so the other one names him anew.
 //!
 //! [`whose`]: crate::whose
 
@@ -26,7 +27,6 @@ use timebus_store::store::Store;
 use timebus_store::writer::{Statement, WriteError};
 
 use super::with_devices;
-use crate::community::Rules;
 use crate::lists;
 use crate::who::now_ms;
 use crate::whose::{certain_of, spaces_of};
@@ -104,13 +104,11 @@ fn movable(store: &Store, space: Space, key: &PublicKey) -> Vec<GrantId> {
             held.author == this && under.is_some_and(|under| under.is_live() && under.grant.audience == Audience::Key(this))
         }
     };
-    let all: Vec<GrantId> = rights
+    rights
         .grants_for(key)
         .filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(*key) && is_ours(held))
         .map(|(id, _)| id)
-        .collect();
-    // What a member of a community is hangs on his key.
-    if all.is_empty() || !space.is_own() && !matches!(Rules::of(store, &store.snapshot(), space), Ok(None)) { Vec::new() } else { all }
+        .collect()
 }
 
 /// All such devices of others.

@@ -10,6 +10,7 @@ use timebus_store::succession::by_root;
 use timebus_store::writer::{Action, Condition, Request};
 
 use super::*;
+use crate::community::{self, Rules};
 use crate::lists::List;
 use crate::whose::tests::{tell, write};
 
@@ -378,12 +379,13 @@ async fn who_brought_a_guest_moves_what_he_gave_him() {
     assert_eq!(own_guests(&carol), sorted(vec![alice.device(), new, new]));
 }
 
-/// Members are called by their keys there.
+/// Members are called by their keys there, and Bob goes on in the place that is called by the one of before.
 #[tokio::test(flavor = "multi_thread")]
-async fn places_in_communities_do_not_go_over() {
+async fn a_place_in_a_community_goes_over_and_keeps_its_name() {
     let (alice, bob, _) = friends(0).await;
-    let choir = person(5, 6);
-    let given = give(&choir, wall(alice.device(), 2)).await;
+    let (choir, new) = (person(5, 6), secret(9).public());
+    let organizes = Grant { depth: 3, ..timebus_store::founding::organizer(&alice.device()) };
+    let given = give(&choir, organizes).await;
     let rules = serde_json::to_vec(&Rules::new("choir")).expect("JSON");
     let (path, rules) = (Path::parse("/rules").expect("a path"), Json::parse(&rules, Limits::default()).expect("JSON"));
     let (space, action, condition) = (None, Action::Put(rules), Condition::None);
@@ -391,11 +393,45 @@ async fn places_in_communities_do_not_go_over() {
     choir.write(request).await.expect("written");
     tell(&choir, &choir.space(), &alice).await;
     let there = alice.held(&choir.space()).expect("held");
-    alice.state_as(there, given, Statement::Ops(vec![Op::Grant(wall(bob.device(), 1))]), 1).await.expect("handed on");
-    root_says(&bob, &secret(3), &[secret(9).public()], &[bob.device()], 2).await;
+    let asked = Grant { scope: timebus_store::grant::Scope::everything(), bytes_max: 0, ..wall(bob.device(), 1) };
+    let membership = community::membership(&alice, &choir.space(), &asked).expect("a community");
+    alice.state_as(there, given, Statement::Ops(membership.into_iter().map(Op::Grant).collect()), 1).await.expect("let in");
+    let members = |store: &Store| {
+        let there = store.held(&choir.space()).expect("held");
+        let all = community::members(store, &store.snapshot(), there).expect("read");
+        all.into_iter().map(|member| (member.place.to_string(), sorted(member.keys))).collect::<Vec<_>>()
+    };
+    let place = format!("/members/{}", bob.device());
+    assert_eq!(members(&alice).iter().find(|(at, _)| *at == place).map(|(_, keys)| keys.clone()), Some(vec![bob.device()]));
+    root_says(&bob, &secret(3), &[new], &[bob.device()], 2).await;
     tell(&bob, &bob.space(), &alice).await;
     settle(&alice).await;
-    assert_eq!(guests(&alice, &choir.space()), sorted(vec![alice.device(), bob.device()]));
+    assert_eq!(members(&alice).iter().find(|(at, _)| *at == place).map(|(_, keys)| keys.clone()), Some(vec![new]));
+    let rights = alice.rights(&choir.space()).expect("held");
+    assert!(!rights.grants_for(&bob.device()).any(|(_, held)| held.is_live()) && members(&alice).len() == 3);
+    let board = Path::parse(&format!("/board/{}/1", bob.device())).expect("a path");
+    for at in [format!("{place}/name"), board.to_string()] {
+        assert!(rights.writer_grant(&new, &Path::parse(&at).expect("a path")).is_some(), "{at}");
+    }
+    settle(&alice).await;
+    assert_eq!(members(&alice).len(), 3, "once");
+}
+
+/// Eve gives Bob's device, in a community of hers, what she says is the place of another device of his.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_a_member_in_the_place_of_a_key_that_is_not_his() {
+    let (bob, eve) = (person(3, 4), person(5, 6));
+    let second = device(&bob).await;
+    for (key, is_his) in [(secret(66).public(), false), (second.device(), true)] {
+        let scope = timebus_store::auth::mounts::scope_of(&Path::parse(&format!("/members/{key}")).expect("a path")).expect("names");
+        let place = Grant { scope, bytes_max: 0, not_after_ms: 0, ..wall(key, 1) };
+        let given = give(&eve, place.clone()).await;
+        let instead = give(&eve, Grant { audience: Audience::Key(bob.device()), label: format!("{INSTEAD}{given}").into(), ..place }).await;
+        tell(&eve, &eve.space(), &bob).await;
+        let found = community::own_place(&bob, &eve.space()).map(|place| place.to_string());
+        assert_eq!(found, is_his.then(|| format!("/members/{key}")));
+        eve.state(Statement::Revoke { grants: vec![instead], cascade: false, keep: true }, 2).await.expect("taken back");
+    }
 }
 
 /// A thief signs with the stolen device in a space of his own that it is one of his, and takes it out there, too.
