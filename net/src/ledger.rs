@@ -36,7 +36,7 @@ use timebus_store::value::Value;
 use timebus_store::{summary, tips};
 
 use self::pools::{Spaces, is_unknown, size_in, space_max, together_max};
-pub(crate) use self::pools::{group, sponsors};
+pub(crate) use self::pools::{group, groups, sponsors};
 use crate::lists::moved;
 use crate::peer::lock;
 

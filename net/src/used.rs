@@ -4,8 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use timebus_identity::PublicKey;
-
 use crate::peer::lock;
 use crate::signature::CLOCK_SKEW_S;
 
@@ -20,16 +18,17 @@ const GUESTS_MAX: usize = 500_000;
 /// Signatures of one guest: as many requests as he may make in that time.
 const OF_GUEST_MAX: u32 = 30_000;
 /// Signatures of all guests together who came by one invite, or were let in by one member: 80 requests a second. Each of them
-/// may fill [`OF_GUEST_MAX`] of so many of what the others leave, so that there is room for the next, too.
+/// may fill [`OF_GUEST_MAX`] of so many of what the others leave, so that there is room for the next, too; and all whom one of them
+/// let in have together what one more has, or he would bring as many as fill what there is for all guests.
 const OF_GROUP_MAX: u32 = 50_000;
 
 /// Whose signature it is. Keys are made at will, so those without any right share a list, and who has one fills no more than his
 /// part of that of all guests, nor do all those who were let in with him.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Whose {
     Owner,
-    /// His key, and those with whom he was let in, see [`crate::ledger::group`].
-    Guest(PublicKey, [u8; 32]),
+    /// His key, and those with whom he was let in, see [`crate::ledger::groups`].
+    Guest(Vec<[u8; 32]>),
     Stranger,
 }
 
@@ -69,7 +68,7 @@ struct Span {
 
 impl Used {
     /// Remembers a signature that is used now.
-    pub(crate) fn first(&self, signature: &[u8; 64], whose: Whose, now: Instant) -> Result<(), Unusable> {
+    pub(crate) fn first(&self, signature: &[u8; 64], whose: &Whose, now: Instant) -> Result<(), Unusable> {
         let Some(id) = signature.first_chunk::<32>() else { return Err(Unusable::Used) };
         // Whoever has a right by now, or none any more, used it as somebody else.
         if [&self.owner, &self.guests, &self.strangers].into_iter().any(|table| lock(table).has(id)) {
@@ -77,12 +76,11 @@ impl Used {
         }
         match whose {
             Whose::Owner => lock(&self.owner).first(*id, &[], ALL_MAX, now),
-            Whose::Guest(key, group) => {
+            Whose::Guest(groups) => {
                 let mut guests = lock(&self.guests);
                 guests.forget(now);
-                let (key, is_alone) = (*key.as_bytes(), group == *key.as_bytes());
-                let shares = [(key, if is_alone { OF_GUEST_MAX } else { guests.share(&key, &group) }), (group, OF_GROUP_MAX)];
-                guests.first(*id, if is_alone { &shares[..1] } else { &shares }, GUESTS_MAX, now)
+                let shares = guests.shares(groups);
+                guests.first(*id, &shares, GUESTS_MAX, now)
             }
             Whose::Stranger => lock(&self.strangers).first(*id, &[], ALL_MAX, now),
         }
@@ -94,12 +92,22 @@ impl Table {
         self.spans.iter().any(|span| span.seen.contains(id))
     }
 
-    /// How many one of a group may have.
-    fn share(&self, key: &[u8; 32], group: &[u8; 32]) -> u32 {
+    /// How many somebody may have, and each of the groups that he is in.
+    fn shares(&self, groups: &[[u8; 32]]) -> Vec<([u8; 32], u32)> {
         let count = |who: &[u8; 32]| self.by.get(who).copied().unwrap_or(0);
-        let left = OF_GROUP_MAX.saturating_sub(count(group).saturating_sub(count(key)));
-        // Their product is below 2^31.
-        (left * (OF_GUEST_MAX / 1000) / (OF_GROUP_MAX / 1000)).max(1)
+        let mut max = if groups.len() > 1 { OF_GROUP_MAX } else { OF_GUEST_MAX };
+        let mut outer: Option<&[u8; 32]> = None;
+        let mut shares = Vec::with_capacity(groups.len());
+        for one in groups.iter().rev() {
+            if let Some(outer) = outer {
+                let left = max.saturating_sub(count(outer).saturating_sub(count(one)));
+                // Their product is below 2^31.
+                max = (left * (OF_GUEST_MAX / 1000) / (OF_GROUP_MAX / 1000)).max(1);
+            }
+            outer = Some(one);
+            shares.push((*one, max));
+        }
+        shares
     }
 
     /// Remembers one, which counts for these, of whom each may have so many.
@@ -155,20 +163,21 @@ mod tests {
         bytes
     }
 
-    fn key(number: u8) -> PublicKey {
-        PublicKey::from_bytes([number; 32])
+    /// Somebody who was let in with others, or for himself.
+    fn guest(key: u8, group: u8) -> Whose {
+        Whose::Guest(if key == group { vec![[key; 32]] } else { vec![[key; 32], [group; 32]] })
     }
 
     #[test]
     fn who_signs_much_shuts_out_nobody_else() {
         let (used, now) = (Used::default(), Instant::now());
-        let first = |number: u32, whose: Whose| used.first(&signature(number), whose, now);
-        let [bob, carol] = [1, 2].map(|number| Whose::Guest(key(number), [number; 32]));
+        let first = |number: u32, whose: Whose| used.first(&signature(number), &whose, now);
+        let [bob, carol] = [1, 2].map(|number| guest(number, number));
         for number in 0..OF_GUEST_MAX {
-            assert_eq!(first(number, bob), Ok(()));
+            assert_eq!(first(number, bob.clone()), Ok(()));
         }
         assert_eq!(first(OF_GUEST_MAX, bob), Err(Unusable::Full));
-        assert_eq!(first(OF_GUEST_MAX, carol), Ok(()));
+        assert_eq!(first(OF_GUEST_MAX, carol.clone()), Ok(()));
         assert_eq!(first(OF_GUEST_MAX, carol), Err(Unusable::Used));
         assert_eq!(first(0, Whose::Stranger), Err(Unusable::Used), "whatever he was then");
         let strange = |number: u32| 1_000_000 + number;
@@ -184,10 +193,10 @@ mod tests {
     #[test]
     fn those_who_were_let_in_together_leave_room_for_others() {
         let (used, now) = (Used::default(), Instant::now());
-        let many = |number: u32| Whose::Guest(key(10 + (number / 10_000) as u8), [9; 32]);
-        let taken = (0..2 * GUESTS_MAX as u32).filter(|number| used.first(&signature(*number), many(*number), now).is_ok()).count();
+        let many = |number: u32| guest(10 + (number / 10_000) as u8, 9);
+        let taken = (0..2 * GUESTS_MAX as u32).filter(|number| used.first(&signature(*number), &many(*number), now).is_ok()).count();
         assert_eq!(taken as u32, OF_GROUP_MAX);
-        assert_eq!(used.first(&signature(u32::MAX), Whose::Guest(key(1), [1; 32]), now), Ok(()));
+        assert_eq!(used.first(&signature(u32::MAX), &guest(1, 1), now), Ok(()));
     }
 
     /// Two keys that came by one invite sign as much as they may.
@@ -195,7 +204,7 @@ mod tests {
     fn who_comes_by_an_invite_that_others_wear_out_gets_in() {
         let (used, now) = (Used::default(), Instant::now());
         let mut number = 0..;
-        let mut first = |of: u8| used.first(&signature(number.next().expect("more")), Whose::Guest(key(of), [9; 32]), now);
+        let mut first = |of: u8| used.first(&signature(number.next().expect("more")), &guest(of, 9), now);
         let mut fill = |of: u8, max: u32| (0..max).filter(|_| first(of).is_ok()).count() as u32;
         assert_eq!(fill(1, 1000), 1000);
         assert_eq!(fill(2, OF_GROUP_MAX), 29_400, "three of five parts of what is left");
@@ -203,10 +212,36 @@ mod tests {
         assert_eq!([3, 4, 5, 6].map(|of| fill(of, OF_GROUP_MAX)), [4944, 1977, 791, 316]);
     }
 
+    /// Ten people take one invite, each of them brings dozens of keys, and all of these sign as much as they may.
+    #[test]
+    fn whom_guests_let_in_use_what_those_have_who_let_them_in() {
+        let (used, now) = (Used::default(), Instant::now());
+        let mut number = 0..;
+        let mut fill = |groups: &[[u8; 32]], max: u32| {
+            let whose = Whose::Guest(groups.to_vec());
+            (0..max).take_while(|_| used.first(&signature(number.next().expect("more")), &whose, now).is_ok()).count() as u32
+        };
+        let mut all = 0;
+        for member in 1..=10u8 {
+            for key in 0..24 {
+                all += fill(&[[100 + key; 32].map(|byte| byte ^ member), [member; 32], [9; 32]], OF_GROUP_MAX);
+            }
+        }
+        assert!(all <= OF_GROUP_MAX, "{all}");
+        assert_eq!(fill(&[[200; 32], [201; 32]], 1000), 1000, "who came by another invite");
+        assert_eq!(fill(&[[202; 32]], OF_GROUP_MAX), OF_GUEST_MAX, "whom the owner let in by name");
+        // One who brings many leaves room for who came with him, and has his own.
+        assert_eq!(fill(&[[211; 32], [212; 32], [213; 32]], OF_GROUP_MAX), 18_000, "three of five parts of what one has");
+        for key in 0..30 {
+            fill(&[[100 + key; 32], [212; 32], [213; 32]], OF_GROUP_MAX);
+        }
+        assert_eq!(fill(&[[214; 32], [213; 32]], OF_GROUP_MAX), 12_000);
+    }
+
     #[test]
     fn what_is_old_is_forgotten_and_nothing_before_that() {
         let (used, begun) = (Used::default(), Instant::now());
-        let guest = Whose::Guest(key(1), [2; 32]);
+        let guest = &guest(1, 2);
         for number in 0..OF_GUEST_MAX {
             assert_eq!(used.first(&signature(number), guest, begun + SPAN * number / (OF_GUEST_MAX / 4)), Ok(()));
         }

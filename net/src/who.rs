@@ -13,7 +13,7 @@ use timebus_store::writer::Asker;
 
 use crate::app_token::AppScope;
 use crate::host::{HostKind, HostList};
-use crate::ledger::{Payer, group};
+use crate::ledger::{Payer, groups};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
@@ -222,10 +222,10 @@ fn check_signature(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Proble
     let is_owner = key == peer.store.device() || root == Some(key);
     let whose = match is_owner {
         true => Whose::Owner,
-        false if peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty()) => Whose::Guest(key, group(&peer.store, &key)),
+        false if peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty()) => Whose::Guest(groups(&peer.store, &key)),
         false => Whose::Stranger,
     };
-    match peer.used.first(signer.signature(), whose, Instant::now()) {
+    match peer.used.first(signer.signature(), &whose, Instant::now()) {
         Ok(()) => {
             if !matches!(whose, Whose::Stranger) {
                 link.prove();

@@ -29,6 +29,9 @@ use crate::whose::spaces_of;
 /// is known. In a space that is followed that is 8 GB, and thousands of people do not write as much.
 const TOGETHER: u64 = 8;
 
+/// Of how many groups, each within the next, it is asked who is in them.
+const GROUPS_MAX: usize = 4;
+
 /// How many bytes of those of whom nothing is known may be in all of a space: none if the owner wants nothing of it.
 pub(super) fn space_max(settings: &Settings, of: &Author) -> u64 {
     if settings.never.contains(&of.person.to_string()) { 0 } else { together_max(settings, of) }
@@ -84,6 +87,27 @@ pub(crate) fn group(store: &Store, key: &PublicKey) -> [u8; 32] {
         _ => *key.as_bytes(),
     };
     invite.or(member).unwrap_or_else(elsewhere)
+}
+
+/// Somebody, and the [groups](group) that he is in, each within the next: those whom a member let in share what one has whom the same
+/// let in as him. Ends with the outermost, which may be himself.
+pub(crate) fn groups(store: &Store, key: &PublicKey) -> Vec<[u8; 32]> {
+    let (mut all, mut at) = (vec![*key.as_bytes()], *key);
+    while all.len() < GROUPS_MAX {
+        let next = group(store, &at);
+        if next == *at.as_bytes() {
+            break;
+        }
+        at = PublicKey::from_bytes(next);
+        // What a member does himself is beside what they do.
+        let is_member = store.granted_to(&at).is_ok_and(|spaces| !spaces.is_empty());
+        let id = if is_member { hash("let in by", &[b"key", &next]) } else { next };
+        if all.contains(&id) {
+            break;
+        }
+        all.push(id);
+    }
+    all
 }
 
 /// The first in the chain of a grant who is no device of the space's owner, if that is not its holder. Whoever has his own from
