@@ -20,6 +20,7 @@ mod event;
 mod feeds;
 pub mod introductions;
 mod joining;
+mod knocks;
 mod known;
 mod lookup;
 mod notices;
@@ -36,6 +37,7 @@ use calls::retry_ms;
 pub use event::{Act, Event, Heard};
 use feeds::Feed;
 use introductions::CROWDED_S;
+use knocks::Knocks;
 use lookup::By;
 pub use lookup::{Found, Teller};
 use outbox::Outbox;
@@ -152,6 +154,7 @@ pub struct Node {
     outbox: Outbox,
     links: BTreeMap<LinkId, Linked>,
     calls: BTreeMap<PublicKey, Call>,
+    knocks: Knocks,
     bans: BTreeMap<PublicKey, u64>,
     /// Up to which arrival number some other peer has what is here on its disk, as far as was said since the start.
     delivered: BTreeMap<TimelineId, u64>,
@@ -219,6 +222,7 @@ impl Node {
             outbox,
             links: BTreeMap::new(),
             calls: BTreeMap::new(),
+            knocks: Knocks::default(),
             bans: BTreeMap::new(),
             delivered: BTreeMap::new(),
             visits: BTreeMap::new(),
@@ -292,6 +296,9 @@ impl Node {
                 if let Some((code, text)) = refused.or_else(|| self.is_stopping.then(|| (8, "this peer stops".to_owned()))) {
                     acts.push(Act::Close { link, code, text });
                     return acts;
+                }
+                if role == Role::Initiator {
+                    self.knocks.answered(&way);
                 }
                 let zero = PublicKey::from_bytes([0; 32]);
                 let mut config = SessionConfig::new(self.config.space);

@@ -43,6 +43,9 @@ const POINTERS_MAX: usize = 1000;
 /// Those of them that are by others than the space's owner.
 const POINTERS_OF_OTHERS_MAX: usize = POINTERS_MAX / 2;
 
+/// References that are remembered as not taken; of more it is not counted whose they are.
+const REFUSED_MAX: usize = FOUND_IN_SPACE_MAX;
+
 /// What a reference can be for without saying so, and what collections of such are called.
 const WORDS: [(&str, &str); 6] =
     [("like", "likes"), ("reply", "replies"), ("quote", "quotes"), ("repost", "reposts"), ("mention", "mentions"), ("follow", "follows")];
@@ -116,6 +119,8 @@ struct State {
     targets: BTreeMap<Pointer, BTreeSet<Place>>,
     /// What is pointed at from where, and by whom, if that is not the space's owner.
     places: BTreeMap<Place, (Pointer, Option<PublicKey>)>,
+    /// What was looked at and not taken, as enough points there, and by whom it is.
+    refused: BTreeMap<Place, PublicKey>,
     /// How many of them are in each space.
     found: BTreeMap<PublicKey, Found>,
     /// How many of one space point at one thing: all, and those by others than the space's owner.
@@ -164,9 +169,19 @@ struct Found {
     /// By others than its owner.
     of_others: usize,
     by: HashMap<PublicKey, usize>,
-    /// What was looked at and not taken, as enough points there, of others: it takes from what they may have, or looking at theirs
-    /// would never end.
+    /// How many of others were looked at and not taken, as enough points there: they take from what these may have, or looking at
+    /// theirs would never end.
     refused: HashMap<PublicKey, usize>,
+}
+
+/// Takes one away from what is counted of somebody.
+fn take_one(count: &mut HashMap<PublicKey, usize>, of: &PublicKey) {
+    if let Some(own) = count.get_mut(of) {
+        *own -= 1;
+        if *own == 0 {
+            count.remove(of);
+        }
+    }
 }
 
 impl Found {
@@ -194,12 +209,7 @@ impl Found {
         self.all -= 1;
         if let Some(by) = other {
             self.of_others -= 1;
-            if let Some(own) = self.by.get_mut(by) {
-                *own -= 1;
-                if *own == 0 {
-                    self.by.remove(by);
-                }
-            }
+            take_one(&mut self.by, by);
         }
     }
 }
@@ -306,6 +316,11 @@ fn reference(rows: &Committed, space: Space, leaf: &Path, with_body: bool) -> Re
 
 impl State {
     fn forget(&mut self, place: &Place) {
+        if let Some(by) = self.refused.remove(place)
+            && let Some(found) = self.found.get_mut(&place.0)
+        {
+            take_one(&mut found.refused, &by);
+        }
         let Some((target, other)) = self.places.remove(place) else { return };
         if let Some(found) = self.found.get_mut(&place.0) {
             found.forget(other.as_ref());
@@ -341,8 +356,9 @@ impl State {
         let Some(found) = reference(rows, space, path, false)? else { return Ok(()) };
         let (all, of_others) = self.pointers.entry((found.target.clone(), space.key)).or_default();
         if *all >= POINTERS_MAX || other.is_some() && *of_others >= POINTERS_OF_OTHERS_MAX {
-            if let Some(other) = other {
+            if let Some(other) = other.filter(|_| self.refused.len() < REFUSED_MAX) {
                 *in_space.refused.entry(other).or_default() += 1;
+                self.refused.insert(place, other);
             }
             return Ok(());
         }
@@ -378,6 +394,9 @@ impl State {
             let below = self.places.range((space.key, path.clone())..);
             let below = below.map(|(place, _)| place).take_while(|place| place.0 == space.key && path.contains(&place.1));
             places.extend(below.map(|place| place.1.clone()));
+            let refused = self.refused.range((space.key, path.clone())..);
+            let refused = refused.map(|(place, _)| place).take_while(|place| place.0 == space.key && path.contains(&place.1));
+            places.extend(refused.map(|place| place.1.clone()));
             if matches!(name(&path, 0), "kind" | "source") {
                 places.extend(child(&above(&path, 1), "target"));
             }
@@ -715,6 +734,7 @@ mod tests {
         tell(&bob, &alice.space(), &alice).await;
         assert_eq!(about().len(), 1);
         assert_eq!(lock(&refs.state).pointers[&(target.clone(), alice.space())], (1, 0));
+        assert!(lock(&refs.state).refused.is_empty() && lock(&refs.state).found[&alice.space()].refused.is_empty(), "nothing of it is left");
         let mut found = Found { refused: HashMap::from([(bob.device(), OF_OTHER_MAX - 1)]), ..Found::default() };
         assert!(found.has_room(Some(&bob.device())));
         found.count(Some(&bob.device()));

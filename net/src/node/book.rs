@@ -20,6 +20,8 @@ use crate::sync::Cursor;
 pub const CONTACTS_MAX: usize = 4096;
 /// Most addresses that are remembered of one peer.
 pub const ADDRESSES_MAX: usize = 16;
+/// Most logs of others of which it is remembered how far they were read; those of whom is known least go first, and are read anew.
+const CURSORS_MAX: usize = 16 * 1024;
 /// Most relays of others that are remembered.
 pub const RELAYS_MAX: usize = 256;
 /// Most names like "bob (before)" that are tried.
@@ -256,9 +258,11 @@ impl Book {
     /// Remembers a peer, or more of one that is known.
     pub fn meet(&mut self, id: PublicKey, source: Source, addresses: &[String], now_ms: u64) -> &mut Contact {
         if !self.contacts.contains_key(&id) && self.contacts.len() >= CONTACTS_MAX {
-            let least = self.contacts.iter().min_by_key(|(_, contact)| (contact.source, contact.seen_ms)).map(|(id, _)| *id);
+            let least = self.contacts.iter().min_by_key(|(id, contact)| self.known_as(id, contact)).map(|(id, _)| *id);
             if let Some(least) = least {
                 self.contacts.remove(&least);
+                let of = format!("{least}/");
+                self.cursors.retain(|log, _| !log.starts_with(&of));
             }
         }
         let contact = self.contacts.entry(id).or_insert_with(|| Contact {
@@ -276,6 +280,12 @@ impl Book {
         all.truncate(ADDRESSES_MAX);
         contact.addresses = all;
         contact
+    }
+
+    /// How well a peer is known: whom the owner gave a name, follows or blocked, whom he met in which way, and who was there last.
+    fn known_as(&self, id: &PublicKey, contact: &Contact) -> (bool, Source, u64) {
+        let is_noted = |key: &PublicKey| self.petnames.contains_key(key) || self.following.contains_key(key) || self.blocked.contains(key);
+        (is_noted(id) || contact.space.as_ref().is_some_and(is_noted), contact.source, contact.seen_ms)
     }
 
     /// Remembers a peer of whom another one told. What is said goes behind what the owner typed or he said himself: nobody can say so
@@ -371,8 +381,31 @@ impl Book {
     pub fn set_cursor(&mut self, peer: &PublicKey, timeline: &TimelineId, cursor: Option<Cursor>) {
         let key = format!("{peer}/{timeline}");
         match cursor {
-            Some(cursor) => drop(self.cursors.insert(key, (format!("{:032x}", u128::from_be_bytes(cursor.incarnation)), cursor.upto))),
+            Some(cursor) => {
+                if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&key) {
+                    self.forget_least();
+                }
+                drop(self.cursors.insert(key, (format!("{:032x}", u128::from_be_bytes(cursor.incarnation)), cursor.upto)));
+            }
             None => drop(self.cursors.remove(&key)),
+        }
+    }
+
+    /// Forgets how far the logs were read of all who are no contacts, or else of the one that is known least.
+    fn forget_least(&mut self) {
+        let peer = |log: &str| log.split_once('/').and_then(|(peer, _)| peer.parse::<PublicKey>().ok());
+        let (before, contacts) = (self.cursors.len(), &self.contacts);
+        self.cursors.retain(|log, _| peer(log).is_some_and(|peer| contacts.contains_key(&peer)));
+        if self.cursors.len() < before {
+            return;
+        }
+        let rank = |log: &str| {
+            let peer = peer(log)?;
+            Some(self.known_as(&peer, self.contacts.get(&peer)?))
+        };
+        let least = self.cursors.keys().min_by_key(|log| rank(log)).and_then(|log| log.split_once('/')).map(|(peer, _)| format!("{peer}/"));
+        if let Some(of) = least {
+            self.cursors.retain(|log, _| !log.starts_with(&of));
         }
     }
 
@@ -527,5 +560,37 @@ mod tests {
             book.meet(PublicKey::from_bytes(seed), Source::Came, &[], 1);
         }
         assert!(book.contacts.len() <= CONTACTS_MAX && book.contacts.contains_key(&key(1)));
+        // Whom the owner gave a name is none, though he only came.
+        let named = *book.contacts.keys().find(|id| **id != key(1)).expect("one");
+        book.petnames.insert(named, "carol".into());
+        for n in 0..20 {
+            book.meet(PublicKey::from_bytes(timebus_identity::hash("stranger", &[&n.to_be_bytes()])), Source::Came, &[], 1).seen_ms = 9;
+        }
+        assert!(book.contacts.len() <= CONTACTS_MAX && [key(1), named].iter().all(|id| book.contacts.contains_key(id)));
+    }
+
+    /// Each time with another key somebody has a log of his read.
+    #[test]
+    fn how_far_the_logs_of_strangers_were_read_takes_a_bounded_room() {
+        let mut book = Book::default();
+        let (friend, log) = (key(1), TimelineId([3; 32]));
+        let cursor = Cursor { incarnation: [9; 16], upto: 12 };
+        book.meet(friend, Source::Typed, &[], 1);
+        book.set_cursor(&friend, &log, Some(cursor));
+        for n in 0..CURSORS_MAX + 3 {
+            let stranger = PublicKey::from_bytes(timebus_identity::hash("stranger", &[&n.to_be_bytes()]));
+            if n % 64 == 0 {
+                book.meet(stranger, Source::Came, &[], 1);
+            }
+            book.set_cursor(&stranger, &log, Some(cursor));
+        }
+        assert!(book.cursors.len() <= CURSORS_MAX, "{}", book.cursors.len());
+        assert_eq!(book.cursor(&friend, &log), Some(cursor));
+        // Who is forgotten leaves nothing.
+        let came = *book.contacts.keys().find(|id| **id != friend && book.cursor(id, &log).is_some()).expect("one");
+        for n in 0..CONTACTS_MAX - 200 {
+            book.meet(PublicKey::from_bytes(timebus_identity::hash("another", &[&n.to_be_bytes()])), Source::Came, &[], 1).seen_ms = 9;
+        }
+        assert!(!book.contacts.contains_key(&came) && book.cursor(&came, &log).is_none());
     }
 }

@@ -162,7 +162,7 @@ impl Node {
                 } else if calling < CALLS_MAX {
                     calling += 1;
                     call.is_calling = true;
-                    let addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| contact.addresses.clone());
+                    let addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| self.knocks.due(contact, now_ms));
                     acts.extend([Act::Call { node: id, addresses }, Act::Changed]);
                 }
             }
