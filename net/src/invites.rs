@@ -4,7 +4,7 @@
 //! was taken is not counted there: the grants that came of it carry its id, and the store issues no more of them than
 //! it allows, whoever races and whatever crashes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Mutex;
@@ -15,19 +15,25 @@ use timebus_store::auth::mounts::scope_of;
 use timebus_store::auth::{Held, Rights};
 use timebus_store::grant::{Actions, Audience, Grant, Timelines};
 use timebus_store::ids::GrantId;
+use timebus_store::json::Json;
 use timebus_store::path::{Path, Segment};
-use timebus_store::store::Store;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::tree::Tree;
+use timebus_store::value::Value;
 use timebus_store::writer::{Statement, WriteError};
 
 use crate::community;
 use crate::devices::instead::origin;
 use crate::invite::Role;
+use crate::lists::{self, List};
 use crate::peer::lock;
 use crate::sync::Remote;
 use crate::who::now_ms;
 
 /// Invites that are kept at once; old ones that cannot be taken any more make room.
 const INVITES_MAX: usize = 10_000;
+/// Guests of whom the owner's other devices are told.
+const TOLD_MAX: usize = 5_000;
 /// How often one peer may take invites in a minute.
 const TRIES_MAX: u32 = 10;
 /// Peers of which that is counted; of others the one that began longest ago is forgotten.
@@ -371,6 +377,27 @@ impl Invites {
         Ok(space)
     }
 
+    /// Has the owner's other devices know who took invites of this one, and what he calls himself: else they would know a key. Where
+    /// there is no other device nothing is written.
+    pub(crate) async fn tell_devices(&self) -> Result<(), WriteError> {
+        let store = &self.store;
+        let has_more =
+            store.rights(&store.space()).is_some_and(|rights| rights.devices().nth(1).is_some() && rights.device_grant(&store.device()).is_some());
+        if !has_more || lock(&self.records).values().all(|record| record.redeemed.is_empty()) {
+            return Ok(());
+        }
+        let told = lists::read(store, List::Guests)?.unwrap_or_default();
+        let is_new = |redeemed: &&Redeemed| redeemed.device.parse().is_ok_and(|device: PublicKey| !told.contains(&device));
+        let new: Vec<Redeemed> = lock(&self.records).values().flat_map(|record| &record.redeemed).filter(is_new).cloned().collect();
+        for redeemed in new.into_iter().take(TOLD_MAX.saturating_sub(told.len())) {
+            let Ok(device) = redeemed.device.parse() else { continue };
+            let at = Json::Int(i64::try_from(redeemed.at_ms).unwrap_or(i64::MAX));
+            let entry = [("space", Json::String(redeemed.space)), ("name", Json::String(redeemed.name)), ("at", at)];
+            lists::put(store, List::Guests, &device, Some(entry.map(|(name, value)| (name.to_owned(), value)).into())).await?;
+        }
+        Ok(())
+    }
+
     /// Whether a device has what an invite promises.
     fn is_granted(&self, record: &Record, device: PublicKey) -> bool {
         let label = label(&record.id);
@@ -464,6 +491,40 @@ fn is_over(record: &Record, now_ms: u64) -> bool {
     record.expires_ms > 0 && now_ms > record.expires_ms
 }
 
+/// Who took invites of the owner's other devices, and of none of these, as an invite that nobody can take.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn elsewhere(store: &Store, known: &[Record]) -> Result<Record, StorageError> {
+    let known: BTreeSet<&str> = known.iter().flat_map(|record| &record.redeemed).map(|redeemed| redeemed.device.as_str()).collect();
+    let said = |entry: &Tree, name: &str| entry.names.get(name)?.writes.first().map(|write| write.value.clone());
+    let text = |entry: &Tree, name: &str| if let Some(Value::String(text)) = said(entry, name) { Some(text.to_string()) } else { None };
+    let at_ms = |entry: &Tree| if let Some(Value::Int(at)) = said(entry, "at") { u64::try_from(at).unwrap_or(0) } else { 0 };
+    let read = |entry: &Tree| Some((text(entry, "space")?, text(entry, "name")?, at_ms(entry)));
+    let listed = lists::read_with(store, List::Guests, read)?.unwrap_or_default();
+    let redeemed = listed.into_iter().filter_map(|(device, said)| {
+        let (space, name, at_ms) = said?;
+        let device = device.to_string();
+        (!known.contains(device.as_str())).then_some(Redeemed { device, space, name, at_ms })
+    });
+    Ok(Record {
+        id: String::new(),
+        role: Role::Read,
+        path: "/".to_owned(),
+        only: false,
+        space: None,
+        depth: 0,
+        uses_max: 0,
+        bytes_max: 0,
+        expires_ms: 0,
+        created_ms: 0,
+        note: String::new(),
+        is_revoked: true,
+        redeemed: redeemed.collect(),
+    })
+}
+
 /// The device that first took an invite as one of a space, by that space. Another one that says the same is somebody of his own
 /// until the space itself names it, or anybody would take the room and the names of the first.
 pub(crate) fn firsts<'a>(records: impl IntoIterator<Item = &'a Record>) -> HashMap<&'a str, &'a str> {
@@ -481,6 +542,30 @@ mod tests {
     use timebus_store::store::{Config, lock_home};
 
     use super::*;
+
+    /// What a guest calls himself is known to the owner's other devices, and is nobody else's business.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_took_an_invite_is_known_on_all_devices() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = crate::whose::tests::open(home.path());
+        let [bob, phone, space] = [1, 2, 3].map(|n| SecretKey::from_seed([n; 32]).public());
+        let invites = Invites::open(&home.path().join("invites"), store.clone()).expect("none yet");
+        let redeemed = vec![Redeemed { device: bob.to_string(), space: space.to_string(), name: "bob".to_owned(), at_ms: 7 }];
+        let record = Record { id: "i".to_owned(), redeemed: redeemed.clone(), ..elsewhere(&store, &[]).expect("read") };
+        lock(&invites.records).insert("i".to_owned(), record);
+        invites.tell_devices().await.expect("nothing to do");
+        assert!(!lists::is_apart(&store), "there is nobody to tell");
+        crate::whose::tests::grant_key(&store, phone, Actions::ALL).await;
+        invites.tell_devices().await.expect("written");
+        assert!(lists::is_apart(&store));
+        assert_eq!(elsewhere(&store, &[]).expect("read").redeemed, redeemed);
+        assert_eq!(elsewhere(&store, &invites.list()).expect("read").redeemed, [], "what is known here is not said twice");
+        let before = *store.arrivals().borrow();
+        invites.tell_devices().await.expect("nothing to do");
+        assert_eq!(*store.arrivals().borrow(), before);
+        let people = crate::people::tests::of(&store, &[elsewhere(&store, &[]).expect("read")]);
+        assert_eq!((people.name(&bob), people.find("bob").expect("one").keys), ("bob".to_owned(), vec![bob]));
+    }
 
     /// Two devices say that they are of one space, of which nothing is known here.
     #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,9 @@
 //!
 //! What the owner calls his devices is at `/lists/devices/<key>`: see [`crate::devices::names`].
 //!
+//! Who took invites, and what he called himself then, is at `/lists/guests/<device>`, if the owner has several devices: see
+//! [`crate::invites::elsewhere`].
+//!
 //! Whose name went to a new key is at `/lists/moved/<old key>`: see [`moved`].
 //!
 //! Who is **followed** on one device is so on the others, under the same name: see [`followed`].
@@ -50,6 +53,8 @@ pub(crate) enum List {
     Moved,
     /// A device of the owner, with its name.
     Devices,
+    /// A device that took an invite of one of the owner's, with what it said of itself.
+    Guests,
 }
 
 impl List {
@@ -60,6 +65,7 @@ impl List {
             Self::Blocked => "blocked",
             Self::Moved => "moved",
             Self::Devices => "devices",
+            Self::Guests => "guests",
         }
     }
 

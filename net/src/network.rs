@@ -238,7 +238,7 @@ impl Network {
             blobs: blobs.clone(),
             strangers: Arc::default(),
         };
-        let handing_on = tokio::spawn(hand_on(driver.store.clone(), root));
+        let handing_on = tokio::spawn(hand_on(driver.store.clone(), root, Arc::clone(&invites)));
         tokio::spawn(async move {
             driver.run(queue, arrivals).await;
             handing_on.abort();
@@ -452,7 +452,7 @@ impl Network {
 
 /// Sees to it that other devices of the owner may do in the spaces of others what this one may, and that what others may do here
 /// goes over to new devices of theirs, whenever something was stated anywhere.
-async fn hand_on(store: Store, root: Option<Arc<SecretKey>>) {
+async fn hand_on(store: Store, root: Option<Arc<SecretKey>>, invites: Arc<Invites>) {
     let mut arrived = store.arrivals();
     let mut seen = None;
     let mut gone = Vec::new();
@@ -468,6 +468,10 @@ async fn hand_on(store: Store, root: Option<Arc<SecretKey>>) {
                 tracing::warn!(%error, "this device could not say whose it is");
             }
             crate::devices::hand_on(&store).await;
+            // There may be a new device.
+            if let Err(error) = invites.tell_devices().await {
+                tracing::warn!(%error, "other devices of the owner were not told who took invites");
+            }
             gone = instead::gone(&store);
             instead::give_back(&store).await;
         }

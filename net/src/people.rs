@@ -88,6 +88,8 @@ impl People {
             Some(network) => network.invites().list(),
             None => crate::invites::Invites::open(&store.home().join("invites"), store.clone()).map(|invites| invites.list()).unwrap_or_default(),
         };
+        let elsewhere = crate::invites::elsewhere(store, &records);
+        let records: Vec<Record> = records.into_iter().chain(elsewhere.ok()).collect();
         Self::of(store, book, &records)
     }
 
@@ -457,7 +459,7 @@ pub(crate) fn is_of_a_key(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use timebus_identity::SecretKey;
     use timebus_store::grant::Actions;
     use timebus_store::json::Json;
@@ -470,6 +472,10 @@ mod tests {
 
     fn key(n: u8) -> PublicKey {
         SecretKey::from_seed([n; 32]).public()
+    }
+
+    pub(crate) fn of(store: &Store, records: &[Record]) -> People {
+        People::of(store, Book::default(), records)
     }
 
     /// An invite that devices took, each saying whose it is and what it is called.

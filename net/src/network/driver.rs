@@ -282,7 +282,11 @@ impl Driver {
                         }
                         Err(error) => RedeemAnswer { result: Redemption::Busy, space, text: error.to_string() },
                     };
+                    let is_new = answer.result == Redemption::Granted;
                     let _ = commands.send(Command::Event(Event::RedeemAnswer { link, answer })).await;
+                    if is_new && let Err(error) = invites.tell_devices().await {
+                        tracing::warn!(%error, "other devices of the owner were not told who took an invite");
+                    }
                 });
             }
             Act::Notices { link, notices, .. } => {

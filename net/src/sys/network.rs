@@ -521,7 +521,11 @@ async fn invite_tree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     };
     let rights = peer.store().rights(&space).ok_or_else(|| bad("nothing of this space is here"))?;
     let names: BTreeMap<String, String> = match peer.network() {
-        Some(network) => network.invites().list().into_iter().flat_map(|record| record.redeemed).map(|it| (it.device, it.name)).collect(),
+        Some(network) => {
+            let records = network.invites().list();
+            let elsewhere = crate::invites::elsewhere(peer.store(), &records).map_err(|error| storage_problem(&error))?;
+            records.into_iter().chain([elsewhere]).flat_map(|record| record.redeemed).map(|it| (it.device, it.name)).collect()
+        }
         None => BTreeMap::new(),
     };
     let all: Vec<Serde> = rights
