@@ -66,7 +66,7 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
         SaveError::OverTotal { max, .. } => {
             let detail = format!("all files together may have {max} bytes here, and would have more");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail)
-                .with_fix("`timebus files` says what there is; what was removed or replaced is kept for 30 days, to be taken back; start the peer with a larger --blob-limit")
+                .with_fix("what was removed or replaced is kept for 30 days, to be taken back: `timebus files free --history` ends that; or start the peer with a larger --blob-limit")
         }
         SaveError::OtherLength { .. } => length_problem(detail),
         SaveError::Full { reserve, .. } => {

@@ -352,11 +352,14 @@ pub(crate) enum FilesVerb {
     ///
     /// What is pinned stays, and what you said something of (paused, wanted), what a community placed here, what your guests keep in
     /// your space, and all that is yours.
-    #[command(after_help = "Examples:\n  timebus files free --preview\n  timebus files free @alice/films")]
+    #[command(after_help = "Examples:\n  timebus files free --preview\n  timebus files free @alice/films\n  timebus files free --history --preview")]
     Free {
         /// Those at and below it, as @alice/films [default: of everybody]
         #[arg(value_name = "PATH")]
         path: Option<Target>,
+        /// Instead, those that were removed or replaced, and are kept for 30 days so that you can take that back
+        #[arg(long, conflicts_with = "path")]
+        history: bool,
         /// Only say how much it is
         #[arg(long)]
         preview: bool,

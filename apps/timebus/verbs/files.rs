@@ -23,7 +23,7 @@ pub(crate) async fn run(context: &Context, args: Files) -> anyhow::Result<()> {
         FilesVerb::Pause { which } => say(context, "pause", &which).await,
         FilesVerb::Resume { which } => say(context, "resume", &which).await,
         FilesVerb::Cancel { which } => say(context, "cancel", &which).await,
-        FilesVerb::Free { path, preview } => free(context, path.as_ref(), preview).await,
+        FilesVerb::Free { path, history, preview } => free(context, path.as_ref(), history, preview).await,
         FilesVerb::Limit { up, down } => limit(context, up, down).await,
         FilesVerb::Share { who, share } => self::share(context, &who, share).await,
     }
@@ -233,9 +233,9 @@ async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
     })
 }
 
-async fn free(context: &Context, path: Option<&crate::target::Target>, preview: bool) -> anyhow::Result<()> {
+async fn free(context: &Context, path: Option<&crate::target::Target>, history: bool, preview: bool) -> anyhow::Result<()> {
     let (session, mut client) = open(context, Home::MustExist).await?;
-    let body = json!({"path": path.map(ToString::to_string), "preview": preview}).to_string();
+    let body = json!({"path": path.map(ToString::to_string), "history": history, "preview": preview}).to_string();
     let told = client.json(Request::post("/.sys/blobs/free").body(JSON, body)?).await;
     session.close().await;
     let told = told?;
@@ -243,6 +243,13 @@ async fn free(context: &Context, path: Option<&crate::target::Target>, preview: 
     context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || {
         let files = number(&told, "files").unwrap_or(0);
         let what = format!("{}, {}", counted(files as usize, "file"), DecimalBytes(number(&told, "bytes").unwrap_or(0)));
+        if history {
+            return match (files, preview) {
+                (0, _) => "nothing that was removed or replaced is here any more".to_owned(),
+                (_, true) => format!("{what} that were removed or replaced would go; nothing brings them back then"),
+                (_, false) => format!("{what} that were removed or replaced are gone, and cannot be taken back"),
+            };
+        }
         match (files, preview) {
             (0, _) => format!("no file of others{at} is here but what is pinned, placed here by a community, or yours in other ways"),
             (_, true) => format!("{what} of others{at} would go; they come again when they are read, from whoever has them"),

@@ -563,7 +563,7 @@ mod tests {
         // Whom the owner gave a name is none, though he only came.
         let named = *book.contacts.keys().find(|id| **id != key(1)).expect("one");
         book.petnames.insert(named, "carol".into());
-        for n in 0..20 {
+        for n in 0..20u32 {
             book.meet(PublicKey::from_bytes(timebus_identity::hash("stranger", &[&n.to_be_bytes()])), Source::Came, &[], 1).seen_ms = 9;
         }
         assert!(book.contacts.len() <= CONTACTS_MAX && [key(1), named].iter().all(|id| book.contacts.contains_key(id)));

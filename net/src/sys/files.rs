@@ -380,9 +380,11 @@ async fn free(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     struct Wanted {
         /// Those that are named at or below it; all if there is none.
         path: Option<String>,
+        /// Instead, what was removed or replaced, and is kept for a while to be taken back.
+        history: bool,
         preview: bool,
     }
-    let Wanted { path, preview } = if body.is_empty() { Wanted::default() } else { read(body)? };
+    let Wanted { path, history, preview } = if body.is_empty() { Wanted::default() } else { read(body)? };
     let at = match &path {
         Some(path) => Some(place(peer, path).await?),
         None => None,
@@ -392,6 +394,14 @@ async fn free(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         let detail = "as long as it is not known which files are to stay, none goes";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "files-unread", "this peer does not know yet what it is to keep", detail)
             .with_fix("start the peer with `timebus up`, then try again; if it runs, `timebus files` says what is wrong"));
+    }
+    if history {
+        if path.is_some() {
+            return Err(bad("what was removed is freed as a whole, and not by path"));
+        }
+        let store = peer.store().clone();
+        let (files, bytes) = beside(move || store.drop_history(preview)).await?.map_err(|error| storage_problem(&error))?;
+        return Ok(json!({"files": files, "bytes": bytes, "preview": preview}));
     }
     let (store, room) = (peer.store().clone(), crate::blobs::room_of_guests(peer));
     let freed = beside(move || -> Result<_, StorageError> {

@@ -167,6 +167,24 @@ impl Store {
         collect(blobs, retention, now_ms, &use_of, stays)
     }
 
+    /// Removes blobs that only older versions refer to before their time, or only counts them. Answers how many there are, and their
+    /// bytes. While the log lacks something none goes.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`]; what was removed so far is gone.
+    pub fn drop_history(&self, is_preview: bool) -> Result<(u64, u64), StorageError> {
+        let (mut count, mut bytes) = (0, 0);
+        let Some(blobs) = self.blobs.as_ref().filter(|_| !self.log_lacks()) else { return Ok((0, 0)) };
+        for (hash, len) in blobs.list()? {
+            let is_history = || -> Result<bool, StorageError> { Ok(matches!(self.use_of(&hash)?, Use::History)) };
+            if is_history()? && (is_preview || blobs.remove_if(&hash, is_history)?) {
+                (count, bytes) = (count + 1, bytes + len);
+            }
+        }
+        Ok((count, bytes))
+    }
+
     /// Whether the index was made from a log that is damaged, or ends earlier than it did: then it is not known of every file
     /// what names it.
     #[must_use]
