@@ -112,6 +112,59 @@ fn an_invite_is_of_the_person_and_not_of_the_machine() {
     assert_eq!(of(&invite(&alice, &["--to", "/wall", "--can", "write"])), "Ada");
 }
 
+/// Whoever has the laptop calls it as the phone is called, and the phone as the laptop is, so that Alice throws out her phone.
+#[test]
+fn a_stolen_device_has_no_other_one_thrown_out_by_its_name() {
+    let alice = Peer::start();
+    let laptop = named(second(&alice).stop(), "laptop");
+    let phone = named(second(&alice).stop(), "phone");
+    let evil = named(second(&laptop).stop(), "x;y");
+    let key = |peer: &Peer| verb(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let (laptop_key, phone_key) = (key(&laptop), key(&phone));
+    let device = |peer: &Peer, key: &str| {
+        let listed = verb(peer.home(), &["devices"]);
+        listed["devices"].as_array().into_iter().flatten().find(|one| one["device"] == key).cloned().unwrap_or_default()
+    };
+    let seen = |peer: &Peer, key: &str, name: &str| device(peer, key)["name"] == name;
+    for peer in [&alice, &laptop] {
+        poll("the names are known", || (seen(peer, &phone_key, "phone") && seen(peer, &laptop_key, "laptop")).then_some(()));
+    }
+    poll("the last one is known", || seen(&alice, &key(&evil), "x;y").then_some(()));
+    for names in [&[phone_key.as_str(), "tmp"][..], &["phone"], &[phone_key.as_str(), "laptop"]] {
+        let renamed = run(laptop.home(), &[&["devices", "name"], names].concat());
+        assert_eq!(renamed.code, 0, "{renamed:?}");
+    }
+    poll("alice hears of it", || (device(&alice, &phone_key)["said"]["name"] == "laptop" && seen(&alice, &laptop_key, "phone")).then_some(()));
+    let told = device(&alice, &phone_key);
+    assert_eq!((&told["name"], &told["said"]["by"], &told["said"]["is_heeded"]), (&told["key_name"], &json!(laptop_key), &json!(false)), "{told}");
+    let listed = run(alice.home(), &["devices"]).out;
+    assert!(listed.contains("called laptop by phone"), "{listed}");
+    let of_key = told["key_name"].as_str().expect("a name");
+    let refused = run(alice.home(), &["devices", "remove", "laptop"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    for part in ["only phone says", of_key, "your device since", "--yes"] {
+        assert!(refused.err.contains(part), "{part} is missing in {}", refused.err);
+    }
+    // What Alice calls it herself counts where she did, and commands to copy are for a shell.
+    assert_eq!(run(alice.home(), &["devices", "name", &phone_key, "mobile"]).code, 0);
+    assert!(seen(&alice, &phone_key, "mobile"));
+    let removed = run(alice.home(), &["devices", "remove", &laptop_key[..10]]);
+    assert!(removed.code == 0 && removed.out.contains("devices remove 'x;y'"), "{removed:?}");
+    assert!(removed.err.contains("your device since") && removed.err.contains("it calls itself phone"), "{removed:?}");
+    // What it says itself it goes by everywhere; and the same is asked when the root says that one is gone.
+    assert_eq!(run(phone.home(), &["devices", "name", "handy"]).code, 0);
+    poll("it goes by what it says itself", || seen(&alice, &phone_key, "handy").then_some(()));
+    assert_eq!(run(phone.home(), &["devices", "name", &key(&evil), "notebook"]).code, 0);
+    poll("the last one is called so", || (device(&alice, &key(&evil))["said"]["name"] == "notebook").then_some(()));
+    let home = alice.stop();
+    let before = run(&home, &["kit"]).out;
+    let refused = run(&home, &["rotate", "--without", "notebook"]);
+    assert!(refused.code == 2 && refused.err.contains("only handy says"), "{refused:?}");
+    assert_eq!(run(&home, &["kit"]).out, before, "nothing was changed");
+    let rotated = run(&home, &["rotate", "--without", "notebook", "--yes"]);
+    assert!(rotated.code == 0 && rotated.err.contains("called notebook by handy"), "{rotated:?}");
+}
+
 /// Carol follows Alice before she takes an invite of hers, over the link that there is.
 #[test]
 fn who_takes_an_invite_over_a_link_that_there_is_is_called_by_his_name() {

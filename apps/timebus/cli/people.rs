@@ -521,6 +521,8 @@ pub(crate) enum DevicesAction {
     /// Say what you call a device: all your devices know it, and nobody else does
     ///
     /// The name is good wherever a device is named, as in `timebus rotate --without laptop`, and stays with one that is thrown out.
+    /// Each device goes by the name that it was given on itself, or that you gave it where you look: what any other one says
+    /// of it is shown as that, since a stolen one could say anything.
     #[command(after_help = "Examples:
   timebus devices name laptop                           this device
   timebus devices name og1oxkdq phone                   another one, by its key or the name that it has
@@ -535,6 +537,8 @@ pub(crate) enum DevicesAction {
     /// In your space, and what your devices handed on to it in others. What friends granted to that device itself they take back
     /// when your root key says that it is gone, and give it to the device on which you say so: `timebus rotate --without DEVICE`.
     ///
+    /// Which device that is, since when, and who named it is said. Where only another device says that it is called so you are asked.
+    ///
     /// Devices that it made yours are named and stay; `--made` takes them, too, as when it was stolen.
     #[command(after_help = "Examples:\n  timebus devices remove og1oxkdq\n  timebus devices remove og1oxkdq --made             it was stolen")]
     Remove {
@@ -544,5 +548,8 @@ pub(crate) enum DevicesAction {
         /// Also the devices that it made yours, and those that these made
         #[arg(long)]
         made: bool,
+        /// It is this one, also where only another device calls it so
+        #[arg(long, short)]
+        yes: bool,
     },
 }

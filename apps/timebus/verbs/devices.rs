@@ -1,15 +1,19 @@
 //! devices: the homes of one person.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use serde_json::json;
 use timebus_identity::PublicKey;
 
 use crate::Context;
 use crate::cli::{Devices, DevicesAction};
 use crate::client::{Client, Home, JSON, Request, open, open_running};
+use crate::clock::utc;
 use crate::failure::Failure;
+use crate::home::quoted_text;
 use crate::output::printable;
 use crate::standing::{short, table};
-use crate::value::{Json, compact, counted, items, member, text};
+use crate::value::{Json, compact, counted, items, member, number, text};
 use crate::verbs::invite::{expiry, make, print, until};
 
 pub(crate) async fn run(context: &Context, args: Devices) -> anyhow::Result<()> {
@@ -27,7 +31,7 @@ pub(crate) async fn run(context: &Context, args: Devices) -> anyhow::Result<()> 
             print(context, &made, &words, qr)
         }
         Some(DevicesAction::Name { names }) => name(context, &names).await,
-        Some(DevicesAction::Remove { device, made }) => remove(context, &device, made).await,
+        Some(DevicesAction::Remove { device, made, yes }) => remove(context, &device, made, yes).await,
     }
 }
 
@@ -59,7 +63,9 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     }
     let row = |device: &Json, says: &str| {
         let part = |name| printable(text(device, name).unwrap_or("?"));
-        vec![part("name"), part("device"), says.to_owned()]
+        let called = unheeded(device).map(|(name, by)| format!("called {} by {}", printable(name), printable(by)));
+        let says: Vec<String> = [Some(says.to_owned()).filter(|says| !says.is_empty()), called].into_iter().flatten().collect();
+        vec![part("name"), part("device"), says.join(", ")]
     };
     let now = items(&all, "devices").iter().map(|device| row(device, if is_this(device) { "this one" } else { "" }));
     let former = items(&all, "former").iter().map(|device| row(device, if is_this(device) { "this one, thrown out" } else { "thrown out" }));
@@ -97,27 +103,85 @@ async fn name(context: &Context, names: &[String]) -> anyhow::Result<()> {
     })
 }
 
-/// The key of a device that somebody means.
-pub(crate) async fn find(context: &Context, client: &mut Client, wanted: &str) -> anyhow::Result<PublicKey> {
-    meant(context, &all(client).await?, wanted, &["devices"])
+/// What a device is called by another one than itself and this one, and by which. By that it does not go.
+fn unheeded(device: &Json) -> Option<(&str, &str)> {
+    let said = member(device, "said").filter(|said| member(said, "is_heeded") == Some(&Json::Bool(false)))?;
+    Some((text(said, "name")?, text(said, "by_name")?))
 }
 
-/// The same, also of one that was thrown out.
+/// Which device it is, since when, and who named it.
+fn which(device: &Json) -> String {
+    let part = |name| printable(text(device, name).unwrap_or("?"));
+    let when = |from: &Json, name| number(from, name).map_or_else(|| "?".to_owned(), utc);
+    let mut line = format!("{}, {}, your device since {}", part("key_name"), short(&part("device")), when(device, "since_ms"));
+    if let Some(said) = member(device, "said").filter(|said| text(said, "name").is_some()) {
+        let (name, at) = (printable(text(said, "name").unwrap_or("?")), when(said, "time_ms"));
+        line.push_str(&match unheeded(device) {
+            Some((_, by)) => format!("; called {name} by {}, since {at}", printable(by)),
+            None if text(said, "by") == text(device, "device") => format!("; it calls itself {name}, since {at}"),
+            None => format!("; called {name} here, since {at}"),
+        });
+    }
+    line
+}
+
+fn is_called(device: &Json, wanted: &str) -> bool {
+    ["name", "key_name"].iter().any(|name| text(device, name).is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
+}
+
+fn is_key(device: &Json, wanted: &str) -> bool {
+    wanted.len() >= 4 && text(device, "device").is_some_and(|key| key.starts_with(wanted))
+}
+
+/// The key of a device that somebody wants to throw out. Says which one that is, and asks where only another device calls it so: one
+/// that was stolen would call others by its own name.
+pub(crate) async fn find(context: &Context, client: &mut Client, wanted: &str, yes: bool) -> anyhow::Result<PublicKey> {
+    let all = all(client).await?;
+    let device = meant(context, &all, wanted, &["devices"])?;
+    let which = which(device);
+    let Some((_, by)) = unheeded(device).filter(|_| !yes && !is_called(device, wanted) && !is_key(device, wanted)) else {
+        context.out.note(format!("{} is {which}", printable(wanted)));
+        return Ok(text(device, "device").unwrap_or_default().parse()?);
+    };
+    let (wanted, by) = (printable(wanted), printable(by));
+    let detail = format!("only {by} says that it is called so: {which}. If that one is in other hands, {wanted} may be a device that you have");
+    let stdin = std::io::stdin();
+    if context.out.json || !stdin.is_terminal() {
+        return Err(Failure::usage("this has to be confirmed, and nobody is here to ask")
+            .detail(detail)
+            .fix(format!("name it by its key, which `{}` shows, or add --yes", context.home.command("devices")))
+            .into());
+    }
+    context.out.note(detail);
+    let mut stderr = std::io::stderr();
+    write!(stderr, "is it this one? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(text(device, "device").unwrap_or_default().parse()?),
+        _ => Err(Failure::refused("nothing was done").into()),
+    }
+}
+
+/// The key of a device that somebody means, also of one that was thrown out.
 async fn find_any(context: &Context, client: &mut Client, wanted: &str) -> anyhow::Result<PublicKey> {
-    meant(context, &all(client).await?, wanted, &["devices", "former"])
+    let all = all(client).await?;
+    let device = meant(context, &all, wanted, &["devices", "former"])?;
+    Ok(text(device, "device").unwrap_or_default().parse()?)
 }
 
-fn meant(context: &Context, all: &Json, wanted: &str, lists: &[&str]) -> anyhow::Result<PublicKey> {
+fn meant<'a>(context: &Context, all: &'a Json, wanted: &str, lists: &[&str]) -> anyhow::Result<&'a Json> {
     let is_meant = |device: &&Json| {
-        let is_key = wanted.len() >= 4 && text(device, "device").is_some_and(|key| key.starts_with(wanted));
-        is_key || ["name", "key_name"].iter().any(|name| text(device, name).is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
+        let is_said = unheeded(device).is_some_and(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        is_said || is_key(device, wanted) || is_called(device, wanted)
     };
     // One that is there comes before one that is gone.
     let found = lists.iter().map(|list| items(all, list).iter().filter(is_meant).collect::<Vec<_>>());
     let found = found.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
     let list = context.home.command("devices");
     match found.as_slice() {
-        [device] => Ok(text(device, "device").unwrap_or_default().parse()?),
+        [device] => Ok(device),
         [] if items(all, "former").iter().any(|device| is_meant(&device)) => {
             Err(Failure::refused(format!("{wanted} is none of your devices any more")).fix(format!("`{list}` lists them")).into())
         }
@@ -126,9 +190,9 @@ fn meant(context: &Context, all: &Json, wanted: &str, lists: &[&str]) -> anyhow:
     }
 }
 
-async fn remove(context: &Context, wanted: &str, made: bool) -> anyhow::Result<()> {
+async fn remove(context: &Context, wanted: &str, made: bool, yes: bool) -> anyhow::Result<()> {
     let (_session, mut client) = open_running(context).await?;
-    let key = find(context, &mut client, wanted).await?.to_string();
+    let key = find(context, &mut client, wanted, yes).await?.to_string();
     let answer = client.json(Request::post("/.sys/devices/remove").body(JSON, json!({"who": key, "made": made}).to_string())?).await?;
     let out = context.out;
     if out.json {
@@ -141,10 +205,12 @@ async fn remove(context: &Context, wanted: &str, made: bool) -> anyhow::Result<(
     let stay = items(&answer, "stay");
     if !stay.is_empty() {
         let names: Vec<&str> = stay.iter().filter_map(|device| text(device, "name")).collect();
-        out.line(format!("it had made {} your device, too, and that stays. If it was not you who did: {}", names.join(", "), {
-            let commands: Vec<String> = names.iter().map(|name| context.home.command(&format!("devices remove {name}"))).collect();
+        let commands: Vec<String> = names.iter().map(|name| context.home.command(&format!("devices remove {}", quoted_text(name)))).collect();
+        out.line(format!(
+            "it had made {} your device, too, and that stays. If it was not you who did: {}",
+            printable(&names.join(", ")),
             commands.join("; ")
-        }))?;
+        ))?;
     }
     Ok(())
 }

@@ -1,11 +1,17 @@
 //! What the owner calls his devices: at `/lists/devices/<key>`, so that all of them know it and nobody else does. Who is no device
 //! any more keeps his name, by which he is known as the one that was thrown out.
+//!
+//! Each device can write all of that, also one that was stolen, which would call itself as another one is called so that the owner
+//! throws out that one. So a device goes by a name only if that device wrote it itself, or the one at which the owner looks. What
+//! any other one says it is called is shown as that, and nothing is done by it without a question.
 
 use std::collections::BTreeMap;
 
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::json::Json;
+use timebus_store::node::Write;
 use timebus_store::store::{StorageError, Store};
+use timebus_store::summary::{find, summary};
 use timebus_store::tree::Tree;
 use timebus_store::value::Value;
 use timebus_store::writer::WriteError;
@@ -23,21 +29,62 @@ pub fn is_name(name: &str) -> bool {
     is_petname(name) && name.trim() == name && !crate::people::is_of_a_key(name) && !is_word
 }
 
-/// The names that were given, by the keys of the devices.
+/// A name that a device was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The name.
+    pub name: String,
+    /// The device that wrote it.
+    pub by: PublicKey,
+    /// When, as that one says; Unix milliseconds.
+    pub time_ms: u64,
+}
+
+impl Said {
+    /// Whether the device goes by it: it said so itself, or this one did.
+    #[must_use]
+    pub fn is_heeded(&self, store: &Store, device: &PublicKey) -> bool {
+        self.by == *device || self.by == store.device()
+    }
+}
+
+/// The names that were given, by the keys of the devices, whoever gave them.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn said(store: &Store) -> Result<BTreeMap<PublicKey, Said>, StorageError> {
+    let rows = store.snapshot();
+    let names = |entry: &Tree| -> Vec<Said> {
+        let one = |write: &Write| match &write.value {
+            Value::String(name) if is_name(name) => {
+                let (t, a) = find(&*rows, &write.id.change).ok()??;
+                let change = summary(&*rows, t, a).ok()?;
+                Some(Said { name: name.to_string(), by: change.author, time_ms: change.time_ms })
+            }
+            _ => None,
+        };
+        entry.names.get("name").into_iter().flat_map(|name| &name.writes).filter_map(one).collect()
+    };
+    let listed = lists::read_with(store, List::Devices, names)?.unwrap_or_default();
+    let best = |device: &PublicKey, all: Vec<Said>| {
+        let heeded = all.iter().find(|said| said.is_heeded(store, device)).cloned();
+        heeded.or_else(|| all.into_iter().next())
+    };
+    Ok(listed.into_iter().filter_map(|(device, all)| Some((device, best(&device, all)?))).collect())
+}
+
+/// The names by which devices go.
 ///
 /// # Errors
 ///
 /// [`StorageError`].
 pub fn given(store: &Store) -> Result<BTreeMap<PublicKey, String>, StorageError> {
-    let name = |entry: &Tree| match &entry.names.get("name")?.writes.first()?.value {
-        Value::String(name) if is_name(name) => Some(name.to_string()),
-        _ => None,
-    };
-    let listed = lists::read_with(store, List::Devices, name)?.unwrap_or_default();
-    Ok(listed.into_iter().filter_map(|(device, name)| Some((device, name?))).collect())
+    let heeded = said(store)?.into_iter().filter(|(device, said)| said.is_heeded(store, device));
+    Ok(heeded.map(|(device, said)| (device, said.name)).collect())
 }
 
-/// What to call a device: the name that it was given, or that of its key.
+/// What to call a device: the name by which it goes, or that of its key.
 #[must_use]
 pub fn called(store: &Store, device: &PublicKey) -> String {
     let given = given(store).ok().and_then(|mut given| given.remove(device));
@@ -62,8 +109,8 @@ pub async fn give(store: &Store, device: &PublicKey, name: Option<&str>) -> Resu
 pub async fn give_first(store: &Store, name: &str) -> Result<(), WriteError> {
     let device = store.device();
     let is_device = store.rights(&store.space()).is_some_and(|rights| rights.device_grant(&device).is_some());
-    let all = given(store)?;
-    let is_taken = all.iter().any(|(other, called)| *other == device || called.eq_ignore_ascii_case(name));
+    let all = said(store)?;
+    let is_taken = all.iter().any(|(other, said)| *other == device || said.name.eq_ignore_ascii_case(name));
     if is_device && is_name(name) && !is_taken { give(store, &device, Some(name)).await } else { Ok(()) }
 }
 

@@ -875,11 +875,21 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 fn devices(peer: &Peer) -> Result<Serde, Problem> {
     let store = peer.store();
     let rights = store.rights(&store.space());
-    let names = names::given(store).map_err(|error| storage_problem(&error))?;
+    let said = names::said(store).map_err(|error| storage_problem(&error))?;
+    let name_of = |key: &PublicKey| match said.get(key) {
+        Some(said) if said.is_heeded(store, key) => said.name.clone(),
+        _ => human_name(key),
+    };
     let told = |key: &PublicKey| {
-        let of_key = human_name(key);
-        let name = names.get(key).unwrap_or(&of_key).clone();
-        json!({"device": key.to_string(), "name": name, "key_name": of_key, "this": *key == store.device()})
+        let said = said.get(key).map(|said| {
+            json!({"name": said.name, "by": said.by.to_string(), "by_name": name_of(&said.by), "time_ms": said.time_ms,
+                "is_heeded": said.is_heeded(store, key)})
+        });
+        let grants = rights.iter().flat_map(|rights| rights.grants_for(key));
+        let its = grants.filter(|(_, held)| held.allows_everything() && held.grant.audience == Audience::Key(*key));
+        let since = its.map(|(_, held)| held.time_ms).min();
+        json!({"device": key.to_string(), "name": name_of(key), "key_name": human_name(key), "this": *key == store.device(),
+            "since_ms": since, "said": said})
     };
     let now: Vec<PublicKey> = rights.iter().flat_map(|rights| rights.devices()).collect();
     let given = rights.iter().flat_map(|rights| rights.grants()).filter(|(_, held)| held.allows_everything());
@@ -952,7 +962,8 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let others = crate::devices::made_by(&rights, &[key]);
     if made && others.contains(&store.device()) {
         let name = names::called(store, &key);
-        return Err(bad(format!("this device is one of those that {name} made; ask another one, or `timebus rotate --without {name}` here")));
+        let rotate = format!("timebus rotate --without {}", crate::words::quoted(&name));
+        return Err(bad(format!("this device is one of those that {name} made; ask another one, or `{rotate}` here")));
     }
     let (also, stay) = if made { (others, Vec::new()) } else { (Vec::new(), others) };
     let grants: Vec<GrantId> = rights
