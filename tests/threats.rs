@@ -324,7 +324,7 @@ const PEERS: &str = "tests/peers/rights.rs";
 const JOINING: &str = "tests/peers/joining.rs";
 
 /// What attackers with a plan do, against real peers where that shows more than the rules alone.
-const SCENARIOS: [Row; 9] = [
+const SCENARIOS: [Row; 10] = [
     (
         "duel of admins",
         "nobody throws out who does not stand below him",
@@ -350,18 +350,31 @@ const SCENARIOS: [Row; 9] = [
     ),
     (
         "stolen device",
-        "it is out, what it wrote unseen counts nowhere, and it cannot rotate",
+        "it is out, what it wrote unseen counts nowhere, and without the words it cannot rotate, nor has it another one thrown out",
         &[
             ("tests/peers/succession.rs", "a_stolen_device_is_out_and_cannot_take_over"),
             ("tests/peers/devices.rs", "what_a_stolen_device_made_is_named_and_can_go_with_it"),
+            ("tests/peers/called.rs", "a_stolen_device_has_no_other_one_thrown_out_by_its_name"),
+        ],
+    ),
+    (
+        "seen sheet",
+        "whoever has the words of before a rotation, or their disk, gets nothing, and freezes the space at most until guardians decide",
+        &[
+            (ROOTS, "an_old_sheet_lets_nobody_in_after_two_steps"),
+            (ROOTS, "an_old_sheet_freezes_and_lets_nobody_in_and_guardians_decide"),
+            ("tests/peers/succession.rs", "an_old_sheet_brings_nothing_back_after_a_rotation"),
+            ("tests/peers/succession.rs", "two_roots_by_one_sheet_freeze_a_space_until_guardians_decide"),
         ],
     ),
     (
         "replaced root",
-        "two new roots freeze a space, and the words decide",
+        "two new roots by guardians freeze a space, and the words decide; a request is compared by voice, word by word",
         &[
             ("tests/peers/succession.rs", "two_new_roots_freeze_a_space_until_the_words_decide"),
             ("tests/peers/succession.rs", "words_are_those_of_the_root_that_the_space_has_now_wherever_it_took_over"),
+            ("tests/peers/succession.rs", "guardians_bring_a_space_back_of_which_everything_was_lost"),
+            (ROOTS, "the_words_of_a_request_are_of_all_that_it_asks"),
         ],
     ),
     (

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use timebus_identity::Keys;
 use timebus_net::network::{Network, NetworkConfig, NetworkError};
 use timebus_net::peer::{Peer, PeerConfig};
+use timebus_store::auth::Rights;
 use timebus_store::store::{Config, OpenError, Opened, Store, lock_home};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
@@ -139,6 +140,19 @@ impl Local {
         };
         let _ = tokio::task::spawn_blocking(closed).await;
     }
+}
+
+/// What was stated about the rights in the own space of a home, for which its store is opened and closed again. For whoever holds
+/// the lock, which is left.
+pub(crate) async fn rights_of(home: &Home, lock: File) -> anyhow::Result<Option<Arc<Rights>>> {
+    let home = home.clone();
+    let read = move || {
+        let (store, _) = open_store(&home, lock, &AtomicU64::new(0))?;
+        let rights = store.rights(&store.space());
+        store.close();
+        Ok(rights)
+    };
+    tokio::task::spawn_blocking(read).await.context("opening the store failed")?
 }
 
 fn open_store(home: &Home, lock: File, replayed: &AtomicU64) -> anyhow::Result<(Store, timebus_identity::Token)> {

@@ -7,7 +7,7 @@
 //! - [`Kit`] is the owner's recovery kit, 24 words per root key. Once he has confirmed it, the root
 //!   key leaves the disk: it is *cold*.
 //! - [`node_key`] and [`persona_root`] derive further keys from these.
-//! - [`z32`] and [`human_name`] are how keys are written and spoken.
+//! - [`z32`] and [`human_name`] are how keys are written and spoken, [`spoken`] how hashes are compared by voice.
 //! - [`Token`] is a secret whose bearer is let in.
 //! - [`hash`] is the one hash of timebus, a different function for each context.
 //!
@@ -26,6 +26,7 @@ mod random;
 mod secret_key;
 mod signature;
 mod signed;
+mod spoken;
 mod token;
 pub mod z32;
 
@@ -39,5 +40,6 @@ pub use random::random_bytes;
 pub use secret_key::SecretKey;
 pub use signature::{BadSignature, Signature};
 pub use signed::{Signable, Signed, Verified, WrongKey};
+pub use spoken::spoken;
 pub use token::Token;
 pub use z32::Z32Error;

@@ -537,7 +537,7 @@ impl Rights {
     /// Decides anew which revocations are effective and which grants are live.
     fn evaluate(&mut self) -> Changed {
         let root = self.roots.current();
-        self.roots.evaluate();
+        self.roots.evaluate(&self.dag);
         let kept: Vec<bool> = self.revocations.iter().map(|revocation| revocation.effective && !revocation.revoke.keep.is_empty()).collect();
         // Whoever may take an issuer's grant stands above it. So from the top down each question finds its answer.
         let chain = |revocation: &Revocation| revocation.issuer.as_ref().and_then(|issuer| self.grants.get(issuer)).map_or(0, |held| held.chain);

@@ -9,9 +9,9 @@
 //!
 //! Deliberately not: no key is kept here, and nobody is asked.
 
-use timebus_identity::{PublicKey, SecretKey, Signature, hash, z32};
+use timebus_identity::{PublicKey, SecretKey, Signature, hash, spoken, z32};
 
-use crate::auth::{Rights, RootState};
+use crate::auth::{Class, Rights, RootState};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::grant::{Authority, Genesis, Succeed};
 
@@ -54,8 +54,11 @@ pub enum SuccessionError {
         found: usize,
     },
     /// They do not agree about what is followed by what.
-    #[error("the answers are about different things: of another space, another request, or from guardians who know different roots")]
-    Differ,
+    #[error("{0} answered to something else than the others: to another request, for another space, or knowing another root")]
+    Differs(PublicKey),
+    /// An answer is of one guardian.
+    #[error("an answer is not of one guardian")]
+    NotOfOne,
     /// An answer is not signed by whom it says.
     #[error("the answer of {0} is not signed by that key")]
     BadSignature(PublicKey),
@@ -88,6 +91,33 @@ pub fn commitment(next: &PublicKey) -> [u8; 32] {
     hash("next root", &[next.as_bytes()])
 }
 
+/// Whether the holder of a root key and the next one can do nothing about the dispute that there is: it is between two roots that
+/// such a pair made, or after what these keys were for. Guardians can, if the root before it had some.
+#[must_use]
+pub fn is_stuck(rights: &Rights, old: &PublicKey, new: &PublicKey) -> bool {
+    matches!(step(rights, old, new), Err(SuccessionError::Disputed))
+}
+
+/// The state that `new` is to follow, which `old` had named beforehand.
+fn step<'a>(rights: &'a Rights, old: &PublicKey, new: &PublicKey) -> Result<&'a RootState, SuccessionError> {
+    if rights.root() == *new {
+        return Err(SuccessionError::Done);
+    }
+    let is_before = |state: &&RootState| state.root == *old && state.plan.next == Some(commitment(new));
+    let mut known = rights.root_states().iter().filter(is_before).peekable();
+    if known.peek().is_none() {
+        return Err(SuccessionError::OtherKeys);
+    }
+    // One more step from where somebody went on already decides nothing, and makes a dispute where there was none.
+    let is_last = |state: &&RootState| rights.root_state().map_or(state.from.is_none(), |last| last.id == state.id);
+    let is_by_words = rights.disputed().any(|state| state.class == Some(Class::Planned));
+    match (known.find(is_last), rights.disputed().next()) {
+        (Some(before), _) if !is_by_words => Ok(before),
+        (None, None) => Err(SuccessionError::Done),
+        _ => Err(SuccessionError::Disputed),
+    }
+}
+
 /// The statement by which `new`, which `old` had named beforehand, takes over. It commits to `after`; the guardians stay
 /// who they were unless others are given.
 ///
@@ -101,11 +131,7 @@ pub fn by_root(
     after: &PublicKey,
     guardians: Option<Option<(u8, Vec<PublicKey>)>>,
 ) -> Result<Succeed, SuccessionError> {
-    if rights.root() == *new {
-        return Err(SuccessionError::Done);
-    }
-    let is_before = |state: &&RootState| state.root == old.public() && state.plan.next == Some(commitment(new));
-    let before = rights.root_states().iter().find(is_before).ok_or(SuccessionError::OtherKeys)?;
+    let before = step(rights, &old.public(), new)?;
     let guardians = guardians.unwrap_or_else(|| before.plan.guardians.clone());
     let plan = Genesis { next: Some(commitment(after)), guardians };
     let mut succeed = Succeed { from: before.id, root: *new, plan, authority: Authority::Guardians(Vec::new()) };
@@ -166,6 +192,12 @@ impl Request {
         print(REQUEST_PREFIX, self.encode())
     }
 
+    /// Eight words that whoever made the request and whoever got it compare by voice: nobody makes another request with the same.
+    #[must_use]
+    pub fn words(&self) -> String {
+        spoken(&hash("recovery words", &[&self.encode()]))
+    }
+
     /// Reads the text form.
     ///
     /// # Errors
@@ -202,10 +234,10 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`SuccessionError::BadSignature`].
+    /// [`SuccessionError::NotOfOne`], [`SuccessionError::BadSignature`].
     pub fn guardian(&self) -> Result<(PublicKey, Signature), SuccessionError> {
-        let Authority::Guardians(signatures) = &self.succeed.authority else { return Err(SuccessionError::Differ) };
-        let [(key, signature)] = signatures[..] else { return Err(SuccessionError::Differ) };
+        let Authority::Guardians(signatures) = &self.succeed.authority else { return Err(SuccessionError::NotOfOne) };
+        let [(key, signature)] = signatures[..] else { return Err(SuccessionError::NotOfOne) };
         key.verify(&self.succeed.signing_message(), &signature).map_err(|_| SuccessionError::BadSignature(key))?;
         Ok((key, signature))
     }
@@ -256,13 +288,17 @@ impl Answer {
 ///
 /// [`SuccessionError`].
 pub fn by_guardians(answers: &[Answer]) -> Result<Succeed, SuccessionError> {
-    let first = answers.first().ok_or(SuccessionError::TooFew { needed: 1, found: 0 })?;
+    let about = |answer: &Answer| (answer.space, answer.succeed.state());
+    let like = |answer: &&Answer| answers.iter().filter(|other| about(other) == about(answer)).count();
+    // Of equally many the first ones; whoever differs from most is named.
+    let first = answers.iter().rev().max_by_key(like).ok_or(SuccessionError::TooFew { needed: 1, found: 0 })?;
     let mut signatures = Vec::new();
     for answer in answers {
-        if answer.space != first.space || answer.succeed.state() != first.succeed.state() {
-            return Err(SuccessionError::Differ);
+        let (guardian, signature) = answer.guardian()?;
+        if about(answer) != about(first) {
+            return Err(SuccessionError::Differs(guardian));
         }
-        signatures.push(answer.guardian()?);
+        signatures.push((guardian, signature));
     }
     signatures.sort_unstable_by_key(|(key, _)| *key);
     signatures.dedup_by_key(|(key, _)| *key);

@@ -221,12 +221,28 @@ fn guardians_bring_a_space_back_of_which_everything_was_lost() {
     let request = asked["request"].as_str().expect("a request");
     // Nobody agrees by accident, nor who is no guardian.
     let shown = run(friends[0].home(), &["guardians", "agree", request]);
-    assert!(shown.code == 2 && shown.err.contains(asked["root_name"].as_str().expect("a name")), "{shown:?}");
+    for part in ["root_name", "say"] {
+        assert!(shown.code == 2 && shown.err.contains(asked[part].as_str().expect("text")), "{part}: {shown:?}");
+    }
+    assert!(!shown.err.contains("agreed to another root"), "{shown:?}");
     let stranger = Peer::start();
     assert_eq!(run(stranger.home(), &["guardians", "agree", request, "--yes"]).code, 1);
     let cut = run(friends[0].home(), &["guardians", "agree", &request[..request.len() - 1], "--yes"]);
     assert!(cut.code != 0 && cut.err.contains("copy the whole text"), "{cut:?}");
     let answers = [agree(&friends[0], &asked), agree(&friends[1], &asked)];
+    // Somebody changed the request on its way to Carol, so that it is for a key of his; and she did not ask for the words.
+    let (_other, changed) = ask(&space, &friends[0]);
+    assert_ne!(asked["say"], changed["say"]);
+    let shown = run(friends[1].home(), &["guardians", "agree", changed["request"].as_str().expect("a request")]);
+    assert!(
+        shown.err.contains("agreed to another root of this space before") && shown.err.contains(asked["root_name"].as_str().expect("a name")),
+        "{shown:?}"
+    );
+    let odd = run(&home, &["recover", "--answer", &answers[0], "--answer", &agree(&friends[1], &changed)]);
+    let carol = verb(friends[1].home(), &["devices"])["devices"][0]["key_name"].as_str().expect("a name").to_owned();
+    for part in [&carol, "to another request", asked["say"].as_str().expect("words")] {
+        assert!(odd.code == 1 && odd.err.contains(part), "{part} is missing in {odd:?}");
+    }
     let few = run(&home, &["recover", "--answer", &answers[0]]);
     assert!(few.code == 1 && few.err.contains("2 guardians have to agree"), "{few:?}");
     let early = run(&home, &["recover", "--answer", &answers[0], "--answer", &answers[1]]);
@@ -287,6 +303,7 @@ fn two_new_roots_freeze_a_space_until_the_words_decide() {
     expected.sort_by_key(|root| root.to_string());
     assert_eq!((roots, &disputed["space"]), (expected, &json!(space)), "{shown}");
     assert!(run(bob.home(), &["guardians"]).out.contains("in dispute"));
+    assert_eq!(disputed["decided_by"], "words", "{shown}");
     assert_eq!(bob.value("/@alice/notes"), "mine", "what was granted before goes on");
     // Alice has her words, and her keys are on this disk.
     let decided = verb(&alice, &["rotate"]);
@@ -298,6 +315,82 @@ fn two_new_roots_freeze_a_space_until_the_words_decide() {
         carry(bob, &alice, &space);
         (alice.value("/.auth/disputed") == json!([]) && alice.value("/.auth/root") == decided["root"]).then_some(())
     });
+}
+
+/// Somebody saw the sheet of before. On it are the old root and the next one: he makes words of that and of a key of his own.
+#[test]
+fn an_old_sheet_brings_nothing_back_after_a_rotation() {
+    let (alice, bob) = pair();
+    let (space, home) = (id(&alice), alice.stop());
+    let old = words(&verb(&home, &["kit"]));
+    let rotated = verb(&home, &["rotate"]);
+    let told = run(&home, &["kit"]).out;
+    assert!(words(&rotated).split(' ').all(|word| told.contains(word)), "{told}");
+    let alice = Peer::start_in(home);
+    until_root(&bob, &space, &rotated["root"]);
+    let (node, address) = place(&bob);
+    let half = |words: &str| words.split(' ').skip(24).collect::<Vec<_>>().join(" ");
+    let made = format!("{} {}", half(&old), half(&words(&verb(&somebody(), &["kit"]))));
+    let thief = Home::new();
+    let args = [&["recover", "--space", &space, "--node", &node, "--at", &address, "--without", "all"], &NET[..]].concat();
+    let refused = typed(&thief, &args, &made);
+    assert!(refused.code == 1 && refused.err.contains("does not give"), "{refused:?}");
+    alice.put("/notes", &json!("mine"));
+    until_value(&bob, "/@alice/notes", &json!("mine"));
+}
+
+/// Two roots are made with the words of one sheet: on the laptop, and on the phone, which did not know of it. No words decide that,
+/// and nobody is given new ones that would be worth nothing. Guardians whom there were decide it.
+#[test]
+fn two_roots_by_one_sheet_freeze_a_space_until_guardians_decide() {
+    for is_guarded in [false, true] {
+        let (alice, friends) = friends(1);
+        let (space, bob) = (id(&alice), &friends[0]);
+        let (alice, kit) = match is_guarded {
+            true => {
+                let (alice, rotated) = name_guardians(alice, &friends, "1");
+                (alice, words(&rotated))
+            }
+            false => {
+                let home = alice.stop();
+                let kit = words(&verb(&home, &["kit"]));
+                (Peer::start_in(home), kit)
+            }
+        };
+        let phone = second(&alice).stop();
+        let home = alice.stop();
+        let mine = words(&verb(&home, &["rotate"]));
+        told(&typed(&phone, &["--json", "rotate"], &kit));
+        let (alice, phone) = (Peer::start_in(home), Peer::start_in(phone));
+        let decided_by = if is_guarded { "guardians" } else { "nobody" };
+        poll("it is in dispute", || {
+            carry(&phone, &alice, &space);
+            (verb(alice.home(), &["guardians"])["disputed"][0]["decided_by"] == decided_by).then_some(())
+        });
+        carry(&alice, bob, &space);
+        let home = alice.stop();
+        let next = if is_guarded { "recover --by-guardians --space" } else { "recover --by-friends" };
+        for args in [&["rotate"][..], &["kit"], &["kit", "--confirm"]] {
+            let refused = typed(&home, args, &mine);
+            assert!(refused.code == 1 && refused.out.is_empty(), "{args:?}: {refused:?}");
+            for part in ["in dispute", "worth nothing", next] {
+                assert!(refused.err.contains(part), "{args:?}: {part} is missing in {}", refused.err);
+            }
+        }
+        assert!(home.folder().join("keys/root.key").exists());
+        if !is_guarded {
+            continue;
+        }
+        let (new, asked) = ask(&space, bob);
+        let answer = agree(bob, &asked);
+        let peer = Peer::start_in(new);
+        poll("it knows who has to agree", || (verb(peer.home(), &["guardians"])["needed"] == 1).then_some(()));
+        let new = peer.stop();
+        verb(&new, &["recover", "--answer", &answer]);
+        let _alice = Peer::start_in(new);
+        until_root(bob, &space, &asked["root"]);
+        assert_eq!(verb(bob.home(), &["guardians"])["disputed"], json!([]));
+    }
 }
 
 /// The root took over on the laptop. The phone's keys know nothing of that, but its space does.

@@ -8,15 +8,20 @@ use super::Net;
 /// Let the next root key take over: new words, and devices that were lost have no rights any more
 ///
 /// Your recovery kit holds two keys: the root, and the next one, to which the root had committed. Here the next one becomes
-/// the root and a new next one is made. You get 48 new words, and the old ones are good for nothing. The space keeps its
-/// name, and everybody who has it follows. A device alone cannot do this once the words have left it (`timebus kit
+/// the root, and right after it a new one that was on no sheet and on no disk before. You get 48 new words. The space keeps
+/// its name, and everybody who has it follows. A device alone cannot do this once the words have left it (`timebus kit
 /// --confirm`), so whoever has a stolen one cannot. The peer must be stopped.
+///
+/// The words of before bring nothing back any more. Burn them all the same: whoever has them, or a device on whose disk
+/// they were, gets nothing of yours, but can have it disputed who the root is. Then what roots said since does not count,
+/// so a device that was taken out has its rights again. Guardians whom you had when those words were made can decide that;
+/// without them nobody can, and you begin anew with your friends' word (`timebus recover --by-friends`).
 ///
 /// What friends had let a lost device do, they let this one do as soon as their peers hear of it. Communities do not: another
 /// device of yours that is in them lets this one in, or an invite.
 ///
 /// Guardians are people who together may name a new root when you have lost your words (`timebus recover --by-guardians`).
-/// The root names them when it takes over. They cannot outvote your words.
+/// The root names them when it takes over. They cannot outvote your words, but decide where two were made root by the same words.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -42,6 +47,10 @@ pub(crate) struct Rotate {
     /// Have no guardians any more
     #[arg(long, conflicts_with = "guardians")]
     pub(crate) no_guardians: bool,
+
+    /// Those devices are meant, also where only another device calls one so
+    #[arg(long, short, requires = "without")]
+    pub(crate) yes: bool,
 }
 
 /// Show who your guardians are, and agree as a guardian of somebody else
@@ -62,15 +71,15 @@ pub(crate) struct Guardians {
 pub(crate) enum GuardiansAction {
     /// Sign that a space of somebody else has a new root
     ///
-    /// Ask him himself, by voice or face to face, whether the new root has the name that is shown: whoever talks enough
-    /// guardians into agreeing gets the whole space.
+    /// Ask him himself, by voice or face to face, for the eight words that he was shown, and compare them all: whoever talks
+    /// enough guardians into agreeing gets the whole space, and he may be the one who carried the request to you.
     #[command(after_help = "Examples:\n  timebus guardians agree timebus://recover/yb…\n  timebus guardians agree timebus://recover/yb… --yes")]
     Agree {
         /// What he gave you
         #[arg(value_name = "REQUEST")]
         request: String,
 
-        /// You have asked him
+        /// You have asked him, and the eight words are the same
         #[arg(long, short)]
         yes: bool,
     },
@@ -81,10 +90,11 @@ pub(crate) enum GuardiansAction {
 /// With the words, in a home that does not exist yet: it becomes a device of your space, as soon as somebody who holds
 /// the space can be reached, which is what --node and --at are for. In a home that exists: the root key is on its disk again.
 /// What friends had let a lost device do goes over to the new one, without any invite, when --without says that it is lost, or
-/// later `timebus rotate --without`: that one also keeps out whoever has a stolen device with the root key on it.
+/// later `timebus rotate --without`: that one also makes a root that was on no disk before, so that whoever has a stolen device
+/// with the root key on it gets nothing more of yours. See there what he still can do.
 ///
-/// Without them: --by-guardians makes new keys, new words, and a request to give to your guardians. When enough of them
-/// have agreed, --answer takes what they give back.
+/// Without them: --by-guardians makes new keys, new words, and a request to give to your guardians, with eight words that each
+/// of them hears from you by voice. When enough of them have agreed, --answer takes what they give back.
 ///
 /// Without any of that the space is lost, and what others have of it stays theirs. --by-friends begins another one and says
 /// what to tell your friends: each says, signed, that it is you (`timebus vouch`), and all who know you are shown that.

@@ -11,7 +11,7 @@ use crate::cli::Kit;
 use crate::failure::Failure;
 use crate::peer::{keys_of, try_lock};
 use crate::verbs::keys::{forget_derived, said};
-use crate::verbs::succession::bring_back;
+use crate::verbs::succession::{bring_back, refuse_if_frozen, stopped};
 
 /// Words of the root key and the next one.
 const WORDS_OF_BOTH: usize = 48;
@@ -56,11 +56,16 @@ pub(crate) async fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
         return out.result(&json!({"recovered": true, "id": id, "name": name}), || format!("the root key of {name} is on this disk\nspace  {id}"));
     }
     let mut keys = keys_of(&context.home)?;
-    let Some(kit) = keys.kit() else {
+    if keys.kit().is_none() {
         return Err(Failure::refused("the root key is not on this disk: the kit was confirmed")
             .fix("your words are on the paper you wrote them on")
             .into());
-    };
+    }
+    refuse_if_frozen(context, lock, &keys).await?;
+    let _lock = stopped(context)?;
+    // Opening the store may have finished a rotation that was cut short.
+    keys = keys_of(&context.home)?;
+    let kit = keys.kit().context("the root key was on this disk a moment ago")?;
     if args.confirm {
         let words = ask(context)?;
         let derives =

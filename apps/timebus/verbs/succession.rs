@@ -14,7 +14,7 @@ use timebus_store::grant::Audience;
 use timebus_store::ids::GrantId;
 use timebus_store::op::Op;
 use timebus_store::store::{Store, device_grant};
-use timebus_store::succession::{Answer, Request as Wish, SuccessionError, by_guardians, by_root, commitment};
+use timebus_store::succession::{Answer, Request as Wish, SuccessionError, by_guardians, by_root, commitment, is_stuck};
 
 use crate::Context;
 use crate::cli::{Guardians, GuardiansAction, Recover, Rotate};
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::output::printable;
 use crate::peer::{Local, keys_of, try_lock};
 use crate::standing::short;
-use crate::value::{Json, compact, items, member, number, text};
+use crate::value::{Json, compact, items, member, number, string, text};
 use crate::verbs::keys::{derived, said};
 use crate::verbs::kit::{ask, sheet, words_of};
 use crate::verbs::{devices, up};
@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FOLLOWS: &str = "what friends who hold your space had let it do, this one may do as soon as their peers hear of it";
 /// How long whoever was asked says no before that is believed.
 const REFUSED_FOR: Duration = Duration::from_secs(6);
+/// Steps of one rotation: to the next root, and from there to one that was on no sheet and no disk before.
+const STEPS: usize = 2;
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -80,18 +82,27 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
     let (root, name) = (keys.root_public(), human_name(&space));
     let personas = derived(context, &old, &next)?;
     let json = json!({
-        "rotated": made.is_new, "id": space.to_string(), "name": name, "root": root.to_string(), "words": words,
+        "rotated": true, "id": space.to_string(), "name": name, "root": root.to_string(), "words": words,
         "of_words_before": personas,
         "without": made.without.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "stay": made.made.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "guardians": made.guardians.iter().map(ToString::to_string).collect::<Vec<_>>(), "needed": made.needed,
     });
     context.out.result(&json, || {
-        let still = match personas.as_slice() {
-            [] => "are good for nothing".to_owned(),
-            personas => format!("are good for nothing but your personas {}, which stay on them: keep both sheets", personas.join(", ")),
+        let decide = match (made.was_guarded, made.guardians.is_empty()) {
+            (true, _) => "the guardians whom you had would decide that",
+            (false, false) => "nobody would decide that. Of the new words your guardians would",
+            (false, true) => "nobody would decide that. Of the next words guardians would, whom you name with --guardian",
         };
-        let mut lines = vec![format!("{name} has a new root key, called {}. The words of before {still}.", human_name(&root))];
+        let before = match personas.as_slice() {
+            [] => "Burn the sheet of before.".to_owned(),
+            personas => format!("Your personas {} stay on the words of before: keep both sheets, well hidden.", personas.join(", ")),
+        };
+        let mut lines = vec![
+            format!("{name} has a new root key, called {}, which was on no sheet and no disk before.", human_name(&root)),
+            format!("The words of before bring nothing back any more. {before} Whoever has it gets nothing of yours,"),
+            format!("but can have it disputed who your root is: {decide}."),
+        ];
         lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", printable(&made.names[device]))));
         lines.extend(made.made.iter().map(|device| made_words(context, &made.names[device])));
         if !made.without.is_empty() {
@@ -107,7 +118,6 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
 
 /// What a rotation did.
 struct Made {
-    is_new: bool,
     without: Vec<PublicKey>,
     /// Devices that these had made, and that stay.
     made: Vec<PublicKey>,
@@ -115,6 +125,8 @@ struct Made {
     names: BTreeMap<PublicKey, String>,
     guardians: Vec<PublicKey>,
     needed: u8,
+    /// Whether the words of before were those of a root that had guardians.
+    was_guarded: bool,
 }
 
 async fn take_over(
@@ -132,7 +144,7 @@ async fn take_over(
     };
     let mut without = Vec::new();
     for device in &args.without {
-        without.push(devices::find(context, &mut client, device).await?);
+        without.push(devices::find(context, &mut client, device, args.yes).await?);
     }
     let store = local.store().clone();
     if without.contains(&store.device()) {
@@ -143,43 +155,84 @@ async fn take_over(
     }
     let called =
         |devices: &[PublicKey]| devices.iter().map(|device| (*device, timebus_net::devices::names::called(&store, device))).collect::<Vec<_>>();
-    let rights = store.rights(&store.space()).context("the own space is always here")?;
-    let own = |rights: &Rights| rights.root_state().and_then(|state| state.plan.guardians.clone()).unwrap_or_default();
+    let known = || store.rights(&store.space()).context("the own space is always here");
+    let rights = known()?;
+    let (mut old, mut next, mut steps) = (copy(old), copy(next), STEPS);
     if rights.root() == next.public() {
-        // The words of before, after all was done: what was cut short is finished by opening the store.
+        // A rotation was cut short, and opening the store finished the step at which it was. One more leads in any case to a root
+        // that was on no sheet.
         *keys = keys_of(&context.home)?;
-        if keys.root_public() != next.public() {
-            return Err(Failure::refused("the next root of these words has taken over already, and its own words are not on this disk")
-                .fix("type the words that you were given then")
-                .into());
-        }
-        let (needed, guardians) = own(&rights);
-        return Ok(Made { is_new: false, without: Vec::new(), made: Vec::new(), names: BTreeMap::new(), guardians, needed });
+        (old, next, steps) = match (keys.root(), keys.next()) {
+            (Some(root), Some(after)) if root.public() == next.public() => (copy(root), copy(after), 1),
+            _ => {
+                return Err(Failure::refused("the next root of these words has taken over already, and its own words are not on this disk")
+                    .fix("type the words that you were given then")
+                    .into());
+            }
+        };
     }
-    let told = |error: SuccessionError| {
-        Failure::refused(error.to_string()).fix("nothing was changed; `timebus guardians` tells who is root, and whether that is in dispute")
+    let told = |error: SuccessionError| match error {
+        SuccessionError::Disputed => frozen(context, &rights, &store.space()),
+        _ => Failure::refused(error.to_string()).fix("nothing was changed; `timebus guardians` tells who is root, and whether that is in dispute"),
     };
     // Nothing is written for keys that are none.
-    by_root(&rights, old, &next.public(), &next.public(), None).map_err(told)?;
-    let after = keys.begin_rotation(next)?;
-    let succeed = by_root(&rights, old, &next.public(), &after.public(), guardians).map_err(told)?;
-    let (needed, guardians) = succeed.plan.guardians.clone().unwrap_or_default();
-    let revoked = grants_of(&rights, &without);
+    by_root(&rights, &old, &next.public(), &next.public(), None).map_err(told)?;
+    let mut revoked = grants_of(&rights, &without);
     let made: Vec<PublicKey> = timebus_net::devices::made_by(&rights, &without).into_iter().filter(|device| *device != store.device()).collect();
-    let mut ops = vec![Op::Succeed(succeed)];
-    if !without.is_empty() {
-        // What others granted to those goes over to a device that the root itself names, the latest first.
-        ops.push(device_grant(&store.device()));
+    // What others granted to those goes over to a device that the root itself names, the latest first.
+    let mut own = (!without.is_empty()).then(|| device_grant(&store.device()));
+    let was_guarded = rights.root_state().is_some_and(|state| state.plan.guardians.is_some());
+    let mut wanted = guardians;
+    let (mut needed, mut guardians) = (0, Vec::new());
+    for _ in 0..steps {
+        let after = keys.begin_rotation(&next)?;
+        // The second step keeps the guardians of the first.
+        let now = known()?;
+        let succeed = by_root(&now, &old, &next.public(), &after.public(), wanted.take()).map_err(told)?;
+        (needed, guardians) = succeed.plan.guardians.clone().unwrap_or_default();
+        let ops = [Op::Succeed(succeed)].into_iter().chain(own.take()).collect();
+        store.say_as_root(&next, ops, std::mem::take(&mut revoked), now_ms()).await.context("the new root was not written")?;
+        // From here on the space has the new root; should this be cut short, opening the store finishes it.
+        keys.finish_rotation()?;
+        (old, next) = (next, after);
     }
-    store.say_as_root(next, ops, revoked, now_ms()).await.context("the new root was not written")?;
-    // From here on the space has the new root; should this be cut short, opening the store finishes it.
-    keys.finish_rotation()?;
     timebus_net::devices::sign_in(&store).await.context("this device could not say whose it is")?;
     for device in &without {
         timebus_net::devices::take_back(&store, device).await.context("what the device may do in spaces of others was not taken back")?;
     }
     let names = called(&without).into_iter().chain(called(&made)).collect();
-    Ok(Made { is_new: true, without, made, names, guardians, needed })
+    Ok(Made { without, made, names, guardians, needed, was_guarded })
+}
+
+/// That nothing which the holder of the words could say would count, and what is left to do.
+pub(crate) fn frozen(context: &Context, rights: &Rights, space: &PublicKey) -> Failure {
+    let new = |rest: &str| format!("timebus --home NEW-FOLDER recover {rest}");
+    let fix = match rights.root_state().and_then(|state| state.plan.guardians.as_ref()) {
+        Some((needed, guardians)) => format!(
+            "{needed} of your {} guardians decide: `{}`, and take out there whatever is not yours; `{}` shows who they are",
+            guardians.len(),
+            new(&format!("--by-guardians --space {space}")),
+            context.home.command("guardians")
+        ),
+        None => format!("begin anew with your friends' word: `{}`. What is here can still be read", new("--by-friends")),
+    };
+    Failure::refused("it is in dispute who the root of your space is, and no words decide it: new ones would be worth nothing")
+        .detail(
+            "two roots were made with the words of one sheet, on two devices of yours or by somebody who saw it. What roots said since does \
+             not count, so a device that was taken out has its rights again",
+        )
+        .fix(fix)
+}
+
+/// Refuses to go on with the keys of a home where nothing that they say would count. Whoever holds the lock gives it away.
+pub(crate) async fn refuse_if_frozen(context: &Context, lock: File, keys: &Keys) -> anyhow::Result<()> {
+    let (Some(root), Some(next)) = (keys.root(), keys.next()) else { return Ok(()) };
+    // A store that does not open is no reason to keep the words from their owner.
+    let Ok(Some(rights)) = crate::peer::rights_of(&context.home, lock).await else { return Ok(()) };
+    match is_stuck(&rights, &root.public(), &next.public()) {
+        true => Err(frozen(context, &rights, &keys.space()).into()),
+        false => Ok(()),
+    }
 }
 
 /// That a device which is gone had made another one, which stays.
@@ -278,7 +331,12 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         let roots: Vec<String> = roots.iter().filter_map(|root| if let Json::String(root) = root { Some(short(root)) } else { None }).collect();
         let whose = if member(one, "own") == Some(&Json::Bool(true)) { "your space".to_owned() } else { format!("the space of {name}") };
         out.line(format!("frozen  it is in dispute who the root of {whose} is: {}", roots.join(", ")))?;
-        out.note("        what was granted before goes on; nothing new counts that a root says, until a better statement decides");
+        out.note("        what was granted before goes on; nothing new counts that a root says");
+        out.note(match text(one, "decided_by") {
+            Some("words") => "        whoever has the words of the root decides it: `timebus rotate`",
+            Some("guardians") => "        the guardians decide it: `timebus recover --by-guardians`, in a new folder",
+            _ => "        nothing decides it any more: the owner begins anew, `timebus recover --by-friends`",
+        });
     }
     Ok(())
 }
@@ -295,10 +353,20 @@ async fn agree(context: &Context, request: &str, yes: bool) -> anyhow::Result<()
     let out = context.out;
     let name = printable(text(&answer, "name").unwrap_or("?"));
     let root = printable(text(&answer, "root_name").unwrap_or("?"));
+    let say = printable(text(&answer, "say").unwrap_or("?"));
+    let before: Vec<String> = items(&answer, "before").iter().filter_map(|root| string(root).map(printable)).collect();
+    let warning = format!(
+        "you agreed to another root of this space before, {}: if enough of you agree to both, {name}'s space is frozen. Who asks twice \
+         is asked twice whether it is he",
+        before.join(", ")
+    );
     if yes {
         return match out.json {
             true => Ok(out.line(compact(&answer))?),
             false => {
+                if !before.is_empty() {
+                    out.note(format!("note: {warning}"));
+                }
                 out.note(format!("you agree that {root} is the root of the space of {name}; give this back to him:"));
                 Ok(out.line(text(&answer, "answer").unwrap_or_default())?)
             }
@@ -308,11 +376,17 @@ async fn agree(context: &Context, request: &str, yes: bool) -> anyhow::Result<()
         out.line(compact(&answer))?;
     } else {
         out.note(format!("  whose   the space of {name}   {}", short(text(&answer, "space").unwrap_or("?"))));
-        out.note(format!("  new     {root} is to be its root; ask {name} by voice whether that is the name he was shown"));
+        out.note(format!("  new     {root} is to be its root"));
+        out.note(format!("  ask     {name} by voice, at a number or place that you know of him, for the eight words that he was shown:"));
+        out.note(format!("          {say}"));
+        out.note("          have him say them; if one is another, somebody changed the request on its way");
+        if !before.is_empty() {
+            out.note(format!("  before  {warning}"));
+        }
         out.note("  then    with enough others who agree, whoever has that key can do everything in that space");
     }
     out.flush()?;
-    Err(Failure::usage("this has to be confirmed").fix("ask him, then add --yes").into())
+    Err(Failure::usage("this has to be confirmed").fix("ask him for the eight words, then add --yes").into())
 }
 
 pub(crate) async fn recover(context: &Context, args: Recover) -> anyhow::Result<()> {
@@ -448,7 +522,7 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
                 String::new()
             } else {
                 format!(
-                    "\nor     you have rotated before: then the words of before are good for nothing, and the new ones do not say which space\n       \
+                    "\nor     you have rotated before: then the words of before bring nothing back, and the new ones do not say which space\n       \
                      they are of. Remove {}, and name it with --space KEY, which your friends see in `timebus peers --json`",
                     context.home.folder().display()
                 )
@@ -534,7 +608,7 @@ fn refused(context: &Context, args: &Recover, name: &str) -> Failure {
         Some(_) => format!("remove {folder}, and take the words of the last rotation: only those count"),
     };
     Failure::refused(format!("whoever was asked does not give {name} to who has these words"))
-        .detail("words of before `timebus rotate` are good for nothing any more, and those of after it do not say which space they are of")
+        .detail("words of before `timebus rotate` bring nothing back any more, and those of after it do not say which space they are of")
         .fix(fix)
 }
 
@@ -544,7 +618,8 @@ async fn ask_guardians(context: &Context, args: &Recover) -> anyhow::Result<()> 
     let space = args.space.context("clap asks for the space")?;
     let (root, next) = (SecretKey::generate(), SecretKey::generate());
     let keys = Keys::create_with_root(&context.home.folder().join("keys"), &space, &root, &next)?;
-    let request = Wish { space, root: root.public(), next: commitment(&next.public()) }.text();
+    let wish = Wish { space, root: root.public(), next: commitment(&next.public()) };
+    let (request, say) = (wish.text(), wish.words());
     let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
     // Nobody lets this home in before he agreed; but it is to know where to ask.
     let told = match args.node {
@@ -560,11 +635,12 @@ async fn ask_guardians(context: &Context, args: &Recover) -> anyhow::Result<()> 
     let words = words_of(&keys).context("the new keys are on this disk")?;
     let (name, root_name) = (human_name(&space), human_name(&root.public()));
     let json = json!({"recovered": false, "request": request, "id": space.to_string(), "root": root.public().to_string(),
-        "root_name": root_name, "words": words});
+        "root_name": root_name, "say": say, "words": words});
     let (up, recover) = (context.home.command("up"), context.home.command("recover --answer ANSWER --answer ANSWER"));
     context.out.result(&json, || {
         format!(
-            "{}\n\nGive this to your guardians, and tell them by voice that your new root is called {root_name}:\n\n{request}\n\n\
+            "{}\n\nGive this to your guardians, for the new root {root_name}:\n\n{request}\n\n\
+             and say these eight words to each of them by voice, all of them, as somebody may change what you send:\n\n  {say}\n\n\
              Each runs `timebus guardians agree` with it and gives you an answer. Then `{up}` here until\n\
              `timebus guardians` shows how many have to agree, and, with the peer stopped, `{recover}`. Values come after that.",
             sheet(&name, &space, &words, context)
@@ -579,14 +655,31 @@ async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
     let keys = keys_of(&context.home)?;
     let damaged = |error| Failure::usage(format!("this is no answer of a guardian: {error}")).fix("copy the whole text, from timebus:// to its end");
     let answers: Vec<Answer> = args.answers.iter().map(|text| Answer::parse(text).map_err(damaged)).collect::<Result<_, _>>()?;
-    let succeed = by_guardians(&answers).map_err(|error| Failure::refused(error.to_string()).fix("ask more of them, or for new answers"))?;
     let (Some(root), Some(next)) = (keys.root(), keys.next()) else {
         return Err(Failure::refused("the new keys are not on this disk").fix("`timebus recover` with their words brings them back").into());
     };
-    let is_ours = answers.iter().all(|answer| answer.space == keys.space());
-    if !is_ours || succeed.root != root.public() || succeed.plan.next != Some(commitment(&next.public())) {
-        return Err(Failure::refused("these answers are to another request").fix("give your guardians the request of this home").into());
+    let planned = commitment(&next.public());
+    let called = |key: &PublicKey| format!("{} ({})", human_name(key), short(&key.to_string()));
+    let is_ours = |answer: &&Answer| {
+        let succeed = &answer.succeed;
+        answer.space == keys.space() && succeed.root == root.public() && succeed.plan.next == Some(planned)
+    };
+    if let Some(other) = answers.iter().find(|answer| !is_ours(answer)) {
+        let whose = other.guardian().map_or_else(|_| "one of them".to_owned(), |(key, _)| called(&key));
+        let wish = Wish { space: keys.space(), root: root.public(), next: planned };
+        return Err(Failure::refused(format!("the answer of {whose} is to another request"))
+            .detail("perhaps somebody changed it on its way to him. `timebus guardians` tells who that is")
+            .fix(format!("give him this one, and say the eight words \"{}\" to him: {}", wish.words(), wish.text()))
+            .into());
     }
+    let succeed = by_guardians(&answers).map_err(|error| match error {
+        SuccessionError::Differs(key) => {
+            Failure::refused(format!("{} answered to the same request, knowing another root of your space than the others", called(&key)))
+                .detail("his peer may not have heard of what your roots said last. `timebus guardians` tells who that is")
+                .fix("have him sync with the others, and ask him for a new answer")
+        }
+        _ => Failure::refused(error.to_string()).fix("ask more of them, or for new answers"),
+    })?;
     let root = copy(root);
     let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
     let store = local.store().clone();

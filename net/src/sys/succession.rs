@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
+use timebus_store::auth::{Class, Rights, RootState};
 use timebus_store::grant::Audience;
 use timebus_store::succession::{Request, SuccessionError};
 
@@ -37,7 +38,8 @@ async fn list(peer: &Peer) -> Result<Serde, Problem> {
         let Some(rights) = store.rights(&space.key) else { continue };
         let roots: Vec<String> = rights.disputed().map(|state| state.root.to_string()).collect();
         if !roots.is_empty() {
-            disputed.push(json!({"space": space.key.to_string(), "name": people.name(&space.key), "own": space.key == own, "roots": roots}));
+            disputed.push(json!({"space": space.key.to_string(), "name": people.name(&space.key), "own": space.key == own, "roots": roots,
+                "decided_by": decided_by(&rights)}));
         }
         let plan = rights.root_state().and_then(|state| state.plan.guardians.clone());
         if space.key == own {
@@ -61,6 +63,18 @@ async fn list(peer: &Peer) -> Result<Serde, Problem> {
         }
     }
     Ok(json!({"root": root.to_string(), "root_name": human_name(&root), "needed": needed, "guardians": guardians, "of": of, "disputed": disputed}))
+}
+
+/// What can still decide a dispute.
+fn decided_by(rights: &Rights) -> &'static str {
+    let plan = |state: &RootState| (state.plan.next.is_some(), state.plan.guardians.is_some());
+    let is_by_words = rights.disputed().any(|state| state.class == Some(Class::Planned));
+    // Where there are two beginnings, whoever has the words of one of them goes on from there.
+    match rights.root_state().or_else(|| rights.disputed().next()).map(plan) {
+        Some((true, _)) if !is_by_words => "words",
+        Some((_, true)) if is_by_words => "guardians",
+        _ => "nobody",
+    }
 }
 
 /// The keys by which people can be guardians: of each one of his devices.
@@ -106,7 +120,7 @@ async fn agree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let answer = request.agree(&rights, &store.device(), |succeed| store.sign_succession(succeed)).map_err(|error| refused(&error))?;
     let mut told = json!({
         "space": request.space.to_string(), "name": name, "root": request.root.to_string(), "root_name": human_name(&request.root),
-        "agreed": confirm,
+        "say": request.words(), "before": agreed_before(peer, &rights, &request).await, "agreed": confirm,
     });
     if confirm {
         // Who is about to be the root needs what was stated before, to say so.
@@ -114,6 +128,21 @@ async fn agree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         told["answer"] = answer.text().into();
     }
     Ok(told)
+}
+
+/// Other roots of the same space that the owner agreed to, and that nothing came of yet.
+async fn agreed_before(peer: &Peer, rights: &Rights, request: &Request) -> Vec<String> {
+    let space = request.space;
+    let Ok(network) = network(peer) else { return Vec::new() };
+    let agreed = network.ask(move |node| node.book().agreed.get(&space).cloned()).await.ok().flatten().unwrap_or_default();
+    let mut chain = Vec::new();
+    let mut at = rights.root_state();
+    while let Some(state) = at {
+        chain.push(state.root);
+        at = rights.root_states().iter().find(|before| state.from == Some(before.id));
+    }
+    let roots = agreed.iter().filter_map(|root| root.parse::<PublicKey>().ok());
+    roots.filter(|root| *root != request.root && !chain.contains(root)).map(|root| human_name(&root)).collect()
 }
 
 fn refused(error: &SuccessionError) -> Problem {

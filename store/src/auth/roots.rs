@@ -8,10 +8,20 @@
 //! - class b: by as many guardians of the old state as that asks for;
 //! - class c: by the old root, where the old state names neither a next root nor guardians.
 //!
-//! Of several for one step the best class wins. Two different ones of the best class are a dispute: there the chain
-//! of roots ends, and root statements count only if one of the disputed successors had seen them. A statement that
-//! the next root had not seen does not count. Two different beginnings are a dispute too: what a root key said on
-//! top of both does not count, until a succession decides.
+//! Of several for one step the best class wins. Two different ones of class a are both by somebody who has the old root
+//! and the next one, as from a sheet that somebody saw: there guardians decide, by naming one of them or another root.
+//! Two that nothing decides between are a dispute: there the chain of roots ends. Two different beginnings are a dispute
+//! too: what a root key said on top of both does not count, until a succession decides.
+//!
+//! Which of two steps of class a was first nobody can tell: whoever has both keys can date anything back, build on any
+//! statement, and follow his own step with more steps. So no rule over the statements alone finds the owner's without
+//! somebody else's word, and without guardians a dispute of class a stays one.
+//!
+//! A statement of a root key counts if the next root had seen it: if it is in the past of a statement that made the next
+//! root, of those that the root after that had seen, and so on. The last condition is what cuts old keys off: whoever has
+//! an old root and the next one can say a step anew, on top of whatever he likes, but not have the root after it see that.
+//! While there is a dispute, what the old root says counts if one of the disputed successors had seen it; of disputes by
+//! the old root itself, if all of them had: else whoever has its key would have a successor of his see what he likes.
 
 use timebus_identity::{PublicKey, hash};
 
@@ -43,6 +53,8 @@ pub struct RootState {
     pub from: Option<[u8; 32]>,
     /// How it was allowed; `None` at the beginning.
     pub class: Option<Class>,
+    /// Whether enough guardians said so, however else it was allowed.
+    pub is_backed: bool,
     /// The ops that say so, with the number of their change.
     statements: Vec<(OpId, u32)>,
 }
@@ -54,7 +66,7 @@ impl RootState {
     }
 }
 
-/// A root with the changes that made it root; none for the first.
+/// A root with the changes that made it root, of those that the next one had seen; none for the first.
 #[derive(Clone, Debug)]
 struct Reign {
     root: PublicKey,
@@ -71,6 +83,8 @@ pub(super) struct Roots {
     settled: Option<usize>,
     /// Places in `states` of those that nothing decides between.
     disputed: Vec<usize>,
+    /// For each of them the changes that made it root, of those that whoever follows it had seen.
+    claims: Vec<Vec<u32>>,
     /// For each change of the timeline, which beginnings it and its past hold.
     beginnings: Vec<Beginnings>,
 }
@@ -99,6 +113,7 @@ impl Roots {
             reigns: vec![Reign { root: space, began: Vec::new() }],
             settled: None,
             disputed: Vec::new(),
+            claims: Vec::new(),
             beginnings: Vec::new(),
         }
     }
@@ -166,7 +181,15 @@ impl Roots {
         let at = self.add(
             op,
             number,
-            RootState { id: genesis.state(&space), root: space, plan: genesis.clone(), from: None, class: None, statements: Vec::new() },
+            RootState {
+                id: genesis.state(&space),
+                root: space,
+                plan: genesis.clone(),
+                from: None,
+                class: None,
+                is_backed: false,
+                statements: Vec::new(),
+            },
         );
         if let Some(seen) = self.beginnings.get_mut(number as usize) {
             *seen = seen.and(Beginnings::One(at));
@@ -184,13 +207,14 @@ impl Roots {
                 plan: succeed.plan.clone(),
                 from: Some(succeed.from),
                 class: Some(class),
+                is_backed: class == Class::Guardians,
                 statements: Vec::new(),
             },
         );
     }
 
     fn add(&mut self, op: OpId, number: u32, state: RootState) -> usize {
-        let class = state.class;
+        let (class, is_backed) = (state.class, state.is_backed);
         let at = self.states.iter().position(|known| known.id == state.id).unwrap_or(self.states.len());
         if at == self.states.len() {
             self.states.push(state);
@@ -199,31 +223,77 @@ impl Roots {
         known.statements.push((op, number));
         // The old root and guardians may both name the same one: then it counts as the better of the two.
         known.class = known.class.min(class);
+        known.is_backed |= is_backed;
         at
     }
 
     /// Finds the chain of roots anew.
-    pub(super) fn evaluate(&mut self) {
+    pub(super) fn evaluate(&mut self, dag: &Dag) {
         self.reigns.truncate(1);
-        let mut candidates: Vec<usize> = (0..self.states.len()).filter(|at| self.states[*at].from.is_none()).collect();
-        self.disputed = if candidates.len() > 1 { candidates.clone() } else { Vec::new() };
-        self.settled = if let [only] = candidates[..] { Some(only) } else { None };
+        let beginnings: Vec<usize> = (0..self.states.len()).filter(|at| self.states[*at].from.is_none()).collect();
+        let (chain, disputed) = self.chain_from(&beginnings);
+        self.settled = match (chain.last(), &beginnings[..]) {
+            (Some(last), _) => Some(*last),
+            (None, [only]) => Some(*only),
+            (None, _) => None,
+        };
+        self.disputed = match (disputed.is_empty(), chain.is_empty() && beginnings.len() > 1) {
+            (true, true) => beginnings,
+            _ => disputed,
+        };
+        let claim = |at: &usize| {
+            let (after, disputed) = self.chain_from(&[*at]);
+            let all: Vec<usize> = [*at].into_iter().chain(after).collect();
+            self.seen_by_the_next(dag, &all, &self.said(&disputed)).swap_remove(0)
+        };
+        self.claims = self.disputed.iter().filter(|at| self.states[**at].from.is_some()).map(claim).collect();
+        let began = self.seen_by_the_next(dag, &chain, &self.claims.concat());
+        self.reigns.extend(chain.iter().zip(began).map(|(at, began)| Reign { root: self.states[*at].root, began }));
+    }
+
+    /// The states that follow these step by step, and those of the next step between which nothing decides.
+    fn chain_from(&self, first: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let mut chain = Vec::new();
+        let mut candidates = first.to_vec();
         // Each step goes to a state made of the hash of the one before it, so this ends.
         loop {
             let follows = |at: &usize| self.states[*at].from.is_some_and(|from| candidates.iter().any(|before| self.states[*before].id == from));
-            let next: Vec<usize> = (0..self.states.len()).filter(follows).collect();
-            let Some(best) = next.iter().filter_map(|at| self.states[*at].class).min() else { return };
-            let best: Vec<usize> = next.into_iter().filter(|at| self.states[*at].class == Some(best)).collect();
-            if best.len() > 1 {
-                self.disputed = best;
-                return;
+            let best = self.best((0..self.states.len()).filter(follows).collect());
+            match best[..] {
+                [] => return (chain, Vec::new()),
+                [only] => chain.push(only),
+                _ => return (chain, best),
             }
-            self.disputed = Vec::new();
-            self.settled = Some(best[0]);
-            let state = &self.states[best[0]];
-            self.reigns.push(Reign { root: state.root, began: state.statements.iter().map(|(_, number)| *number).collect() });
             candidates = best;
         }
+    }
+
+    /// Those of several for one step that no other one is better than.
+    fn best(&self, next: Vec<usize>) -> Vec<usize> {
+        let class = next.iter().filter_map(|at| self.states[*at].class).min();
+        let best: Vec<usize> = next.iter().copied().filter(|at| self.states[*at].class == class).collect();
+        let backed: Vec<usize> = next.into_iter().filter(|at| self.states[*at].is_backed).collect();
+        let guardians_decide = class == Some(Class::Planned) && best.len() > 1 && !backed.is_empty();
+        if guardians_decide { backed } else { best }
+    }
+
+    /// The changes that say some states.
+    fn said(&self, states: &[usize]) -> Vec<u32> {
+        states.iter().flat_map(|at| &self.states[*at].statements).map(|(_, number)| *number).collect()
+    }
+
+    /// For each state of a chain the changes that say it, of those that the next one had seen; `last` follow the last one, if any do.
+    fn seen_by_the_next(&self, dag: &Dag, chain: &[usize], last: &[u32]) -> Vec<Vec<u32>> {
+        let mut all = Vec::new();
+        let mut next = last.to_vec();
+        for at in chain.iter().rev() {
+            let mut began = self.said(&[*at]);
+            began.retain(|began| next.is_empty() || next.iter().any(|next| dag.is_before(*began, *next)));
+            next.clone_from(&began);
+            all.push(began);
+        }
+        all.reverse();
+        all
     }
 
     /// Whether a statement without a cap, by this root key, counts.
@@ -240,10 +310,13 @@ impl Roots {
 
     /// Whether a statement of the last undisputed root was made before what is in dispute.
     fn is_settled(&self, dag: &Dag, number: u32) -> bool {
-        match self.disputed.first().map(|at| &self.states[*at]) {
-            None => true,
-            Some(state) if state.from.is_none() => self.beginnings.get(number as usize) != Some(&Beginnings::Several),
-            Some(_) => self.disputed().flat_map(|state| &state.statements).any(|(_, began)| dag.is_before(number, *began)),
+        match self.disputed().next() {
+            None => return true,
+            Some(state) if state.from.is_none() => return self.beginnings.get(number as usize) != Some(&Beginnings::Several),
+            Some(_) => {}
         }
+        let mut saw = self.claims.iter().map(|claim| claim.iter().any(|began| dag.is_before(number, *began)));
+        let is_by_guardians = self.disputed().all(|state| state.class == Some(Class::Guardians));
+        if is_by_guardians { saw.any(|saw| saw) } else { saw.all(|saw| saw) }
     }
 }

@@ -119,19 +119,23 @@ fn the_better_class_wins_and_equal_ones_are_a_dispute() {
     let state = both.state(&old.public());
     let a = by_root(state, &old, planned.public(), nothing());
     let a2 = by_root(state, &old, planned.public(), marked());
+    let a_backed = by_guardians(state, &[&g1], planned.public(), nothing());
     let b = by_guardians(state, &[&g1], other.public(), nothing());
     let b_again = by_guardians(state, &[&g2], other.public(), nothing());
     let b2 = by_guardians(state, &[&g2], another.public(), nothing());
     let bare = nothing().state(&old.public());
     let c = by_root(bare, &old, other.public(), nothing());
     let c2 = by_root(bare, &old, another.public(), nothing());
-    let cases: [(&Genesis, Vec<&Succeed>, Option<&SecretKey>); 8] = [
+    let cases: [(&Genesis, Vec<&Succeed>, Option<&SecretKey>); 11] = [
         (&both, vec![&a, &b], Some(&planned)),
         (&both, vec![&a, &a2], None),
         (&both, vec![&b, &b2], None),
         (&both, vec![&b, &b_again], Some(&other)),
         (&both, vec![&b, &b2, &a], Some(&planned)),
-        (&both, vec![&a, &a2, &b], None),
+        (&both, vec![&a, &a2, &b], Some(&other)),
+        (&both, vec![&a, &a2, &a_backed], Some(&planned)),
+        (&both, vec![&a, &a2, &b, &b2], None),
+        (&both, vec![&a, &a_backed, &b, &b2], Some(&planned)),
         (&nothing(), vec![&c], Some(&other)),
         (&nothing(), vec![&c, &c2], None),
     ];
@@ -295,7 +299,12 @@ fn guardians_answer_a_request_and_enough_answers_make_a_root() {
     let twice = [answers[0].clone(), answers[0].clone()];
     assert_eq!(succession::by_guardians(&twice), Err(SuccessionError::TooFew { needed: 2, found: 1 }), "one is one, however often he says it");
     let other = agree(&g2, &Request { root: stranger.public(), ..request }).expect("a guardian");
-    assert_eq!(succession::by_guardians(&[answers[0].clone(), other.clone()]), Err(SuccessionError::Differ));
+    assert_eq!(succession::by_guardians(&[answers[0].clone(), other.clone()]), Err(SuccessionError::Differs(g2.public())));
+    let third = agree(&g3, &request).expect("a guardian");
+    for answers in [[&other, &answers[0], &third], [&answers[0], &other, &third], [&answers[0], &third, &other]] {
+        let answers: Vec<Answer> = answers.into_iter().cloned().collect();
+        assert_eq!(succession::by_guardians(&answers), Err(SuccessionError::Differs(g2.public())), "the one among three is named");
+    }
     let mut forged = answers[1].clone();
     forged.succeed.authority = other.succeed.authority;
     assert_eq!(succession::by_guardians(&[answers[0].clone(), forged]), Err(SuccessionError::BadSignature(g2.public())));
@@ -304,6 +313,115 @@ fn guardians_answer_a_request_and_enough_answers_make_a_root() {
     space.succeed(succeed, &on).expect("admitted");
     space.script.in_any_order(|rights| assert_eq!(rights.root(), new.public()));
     assert_eq!(request.agree(&space.script.rights, &g3.public(), |succeed| g3.sign(&succeed.signing_message())), Err(SuccessionError::Done));
+}
+
+/// Somebody saw the sheet of before: the old root and the next one. The owner went on from there by two steps.
+struct Leaked {
+    space: Space,
+    /// The old root, the next one, and the one after it, which the thief does not have.
+    keys: [SecretKey; 3],
+    steps: [Succeed; 2],
+    said: [ChangeId; 2],
+    /// What the owner said as the last of them.
+    own: timebus_store::ids::GrantId,
+}
+
+fn leaked(of: Option<(u8, Vec<timebus_identity::PublicKey>)>) -> Leaked {
+    let keys = [secret(1), secret(2), secret(3)];
+    let mut space = space(&Genesis { next: next(&keys[1]), guardians: of });
+    let on = space.script.heads();
+    let one = by_root(space.state, &keys[0], keys[1].public(), Genesis { next: next(&keys[2]), guardians: None });
+    let two = by_root(one.state(), &keys[1], keys[2].public(), Genesis { next: Some([9; 32]), guardians: None });
+    let first = space.succeed(one.clone(), &on).expect("admitted");
+    let second = space.succeed(two.clone(), &[first]).expect("admitted");
+    let (_, own) = space.script.grant(keys[2].public(), None, &[second], all(secret(53).public()));
+    Leaked { space, keys, steps: [one, two], said: [first, second], own }
+}
+
+/// He says the owner's own step once more, on top of what he likes.
+#[test]
+fn an_old_sheet_lets_nobody_in_after_two_steps() {
+    let Leaked { mut space, keys, steps, said, own } = leaked(None);
+    let script = &mut space.script;
+    let (early, theirs) = script.grant(keys[0].public(), None, &[space.began], all(secret(90).public()));
+    let taken = script.say(keys[0].public(), None, &[early], vec![revoke(space.device)]);
+    let again = script.say(keys[1].public(), None, &[taken, said[0]], vec![Op::Succeed(steps[0].clone())]);
+    let (_, next) = script.grant(keys[1].public(), None, &[again], all(secret(91).public()));
+    // The root after that signs its own step: by another key it is none.
+    script.say(keys[1].public(), None, &[again], vec![Op::Succeed(steps[1].clone())]);
+    let device = space.device;
+    script.in_any_order(|rights| {
+        assert_eq!((rights.root(), rights.disputed().count()), (keys[2].public(), 0));
+        assert!(rights.is_live(&device) && rights.is_live(&own), "what the owner said goes on");
+        assert!(!rights.is_live(&theirs) && !rights.is_live(&next), "what the thief says does not count");
+    });
+}
+
+/// He goes on from the beginning to a root of his own, on top of what he likes. That freezes it, and lets nobody in.
+#[test]
+fn an_old_sheet_freezes_and_lets_nobody_in_and_guardians_decide() {
+    let (guardian, other) = (secret(4), secret(5));
+    for decides in [None, Some(&other), Some(&secret(2))] {
+        let Leaked { mut space, keys, steps, said, own } = leaked(guardians(1, &[&guardian]));
+        let state = space.state;
+        let (early, theirs) = space.script.grant(keys[0].public(), None, &[said[0]], all(secret(90).public()));
+        let step = by_root(state, &keys[0], keys[1].public(), Genesis { next: next(&secret(80)), guardians: None });
+        let on = [early, said[1]];
+        let thief = space.succeed(step.clone(), &on).expect("admitted");
+        let (_, next) = space.script.grant(keys[1].public(), None, &[thief], all(secret(91).public()));
+        // The owner's own step, said again by the thief, sees no more than it did.
+        space.succeed(steps[0].clone(), &on).expect("admitted");
+        let further = by_root(step.state(), &keys[1], secret(80).public(), Genesis { next: Some([8; 32]), guardians: None });
+        space.succeed(further, &[thief]).expect("admitted");
+        let (_, last) = space.script.grant(secret(80).public(), None, &[thief], all(secret(92).public()));
+        let rights = space.script.rights.clone();
+        for (old, new) in [(0, 1), (1, 2)] {
+            let (old, new) = (&keys[old], &keys[new].public());
+            assert_eq!(succession::by_root(&rights, old, new, new, None), Err(SuccessionError::Disputed), "words decide nothing");
+            assert!(succession::is_stuck(&rights, &old.public(), new));
+        }
+        if let Some(root) = decides {
+            // Guardians name another root, or the owner's step of the two.
+            let plan = if root.public() == other.public() { nothing() } else { steps[0].plan.clone() };
+            let seen = [space.script.heads()[2]];
+            let succeed = by_guardians(state, &[&guardian], root.public(), plan);
+            assert!(succeed.root == other.public() || succeed.state() == steps[0].state());
+            space.succeed(succeed, &seen).expect("admitted");
+        }
+        let (root, dispute) = match decides {
+            None => (&keys[0], 2),
+            Some(root) if root.public() == other.public() => (root, 0),
+            Some(_) => (&keys[2], 0),
+        };
+        let device = space.device;
+        space.script.in_any_order(|rights| {
+            assert_eq!((rights.root(), rights.disputed().count()), (root.public(), dispute));
+            assert!(rights.is_live(&device), "what was there before goes on");
+            assert!([theirs, next, last].iter().all(|id| !rights.is_live(id)), "what the thief says does not count");
+            assert_eq!(rights.is_live(&own), root.public() == keys[2].public(), "what the owner said since counts when it is decided so");
+        });
+    }
+}
+
+/// Whoever types the words of a root that somebody went on from already changes nothing by it, and makes no dispute.
+#[test]
+fn words_of_before_make_no_second_step() {
+    let Leaked { space, keys, .. } = leaked(None);
+    let rights = space.script.rights;
+    let step = |old: usize, new: usize| succession::by_root(&rights, &keys[old], &keys[new].public(), &secret(70).public(), None);
+    assert_eq!(step(0, 1), Err(SuccessionError::Done));
+    assert_eq!(step(1, 2), Err(SuccessionError::Done));
+    assert!(!succession::is_stuck(&rights, &keys[0].public(), &keys[1].public()));
+}
+
+/// Of a request nobody makes another one that sounds the same: each part of it is heard.
+#[test]
+fn the_words_of_a_request_are_of_all_that_it_asks() {
+    let request = Request { space: secret(1).public(), root: secret(2).public(), next: [9; 32] };
+    let others =
+        [Request { space: secret(3).public(), ..request }, Request { root: secret(3).public(), ..request }, Request { next: [8; 32], ..request }];
+    assert_eq!(request.words().split(' ').count(), 8);
+    assert!(others.iter().all(|other| other.words() != request.words()));
 }
 
 #[test]
