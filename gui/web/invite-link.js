@@ -11,6 +11,7 @@
  * @property {number} bytes_max how much may be written by it, 0 for no limit
  * @property {number} depth how many levels of guests the bearer may bring
  * @property {number} expires_ms
+ * @property {string[]} addresses where whoever made it is called
  * @property {string | null} app
  * @property {string} paint
  */
@@ -74,14 +75,15 @@ export function glance(payload) {
     const bytes_max = number();
     const [depth = 0] = take(1);
     const expires_ms = number();
-    for (let count = number(); count > 0; count -= 1) text();
+    const addresses = [];
+    for (let count = number(); count > 0; count -= 1) addresses.push(text());
     const inviter = text();
     let app = null;
     if (take(1)[0] === 1) {
       app = text();
       take(32);
     }
-    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), bytes_max, depth, expires_ms, inviter, app, paint: text() };
+    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), bytes_max, depth, expires_ms, addresses, inviter, app, paint: text() };
   } catch {
     return null;
   }

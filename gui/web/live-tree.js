@@ -4,7 +4,7 @@
 import { PAGE } from "./api/peer.js";
 import { Problem } from "./api/problem.js";
 import { later } from "./dom.js";
-import { compareNames, isElsewhere, segmentOf, showPath } from "./path.js";
+import { compareNames, isElsewhere, parsePath, segmentOf, showPath } from "./path.js";
 
 /** What the peer says of a path where nothing is, among other things that are not found. */
 const ABSENT = "there is nothing here";
@@ -102,6 +102,7 @@ export class LiveTree {
   /** Closed nodes whose count has to be read again. @type {Set<TreeNode>} */
   #uncounted = new Set();
   #over = false;
+  #isBeginning = false;
   #reread = later(REREAD_PAUSE_MS, () => void this.#readAgain());
 
   /**
@@ -123,28 +124,86 @@ export class LiveTree {
 
   /** Reads the root and begins to watch. */
   async start() {
+    this.root.state = "loading";
+    this.told.changed(this.root, false);
+    await this.#begin();
+  }
+
+  async #begin() {
+    this.#isBeginning = true;
+    try {
+      await this.#readAndWatch();
+    } finally {
+      this.#isBeginning = false;
+    }
+  }
+
+  async #readAndWatch() {
     const { root } = this;
-    root.state = "loading";
-    this.told.changed(root, false);
     /** @type {Version | null} */
     let from = null;
     try {
       from = await this.#readParts(root, false);
     } catch (error) {
       const problem = Problem.of(error);
+      const denied = await this.#notGiven(problem);
+      if (this.#over) return;
       // That nobody is known by the name of a space is another thing than that nothing is there.
-      if (problem.status !== 404 || problem.title !== ABSENT) {
-        root.state = "failed";
-        root.problem = problem;
-        this.told.changed(root, false);
+      if (denied || problem.status !== 404 || problem.title !== ABSENT) {
+        this.#fail(denied ?? problem);
         return;
       }
       root.state = "absent";
     }
     if (this.#over) return;
+    this.#unwatch?.();
     this.version = from ?? [];
     this.told.changed(root, false);
     this.#unwatch = this.peer.watch(root.path, from, (event) => this.#take(event));
+  }
+
+  /** Says what is wrong with the root, and looks again when somebody else may have changed that. @param {Problem} problem */
+  #fail(problem) {
+    const { root } = this;
+    if (root.state !== "failed" || JSON.stringify(root.problem) !== JSON.stringify(problem)) {
+      // What is shown of a state is drawn once.
+      root.state = "loading";
+      this.told.changed(root, false);
+      Object.assign(root, { state: "failed", problem });
+      this.told.changed(root, false);
+    }
+    if (this.#unwatch || !isElsewhere(root.path) || ![403, 404, 503].includes(problem.status)) return;
+    const stop = this.peer.heed(["spaces"], () => {
+      if (root.state === "failed" && !this.#isBeginning && !this.#over) void this.#begin();
+    });
+    this.#unwatch = () => {
+      this.#unwatch = null;
+      stop();
+    };
+  }
+
+  /**
+   * What to say of a path of somebody else that may not be read, if it is one: the peer tells of such a path only that nothing of
+   * it is here, and whoever asks wants to know why.
+   * @param {Problem} problem @returns {Promise<Problem | null>}
+   */
+  async #notGiven({ status, title }) {
+    const { path } = this.root;
+    if (!isElsewhere(path) || !(status === 403 || (status === 404 && title === ABSENT))) return null;
+    const told = await this.peer.why("read", path, "").catch(() => null);
+    if (!told || told.allowed) return null;
+    const space = path[0] ?? "";
+    const given = (await this.peer.apart(path).catch(() => [])).filter(({ reads }) => reads);
+    const who = told.ask?.who ?? "its owner";
+    const places = given.map((one) => ({ path: [space, ...parsePath(one.path)], label: one.path }));
+    return places.length > 0
+      ? new Problem(403, "this is what was given to you here", `the rest of the space of ${who} was not given to you`, `ask ${who} for a link to more of it`, places)
+      : new Problem(
+          403,
+          "not given to you, or nothing is there",
+          `you may not read ${showPath(path.slice(1))} of ${who}, so your peer cannot know what is there`,
+          `ask ${who} for a link to this path; once you have it, this page shows what is there`,
+        );
   }
 
   /** Ends the watch. */

@@ -55,6 +55,17 @@ export function size(bytes) {
  */
 export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+/**
+ * Names in a row: "Ada, Bob and 3 more".
+ * @param {string[]} names
+ * @param {number} max how many are named
+ */
+export function listed(names, max) {
+  const rest = names.length - max;
+  const all = rest > 0 ? [...names.slice(0, max), `${rest} more`] : names;
+  return all.length < 2 ? (all[0] ?? "nobody") : `${all.slice(0, -1).join(", ")} and ${all.at(-1)}`;
+}
+
 /** @param {string} text */
 const shorten = (text) => (text.length > PREVIEW_CHARS_MAX ? `${text.slice(0, PREVIEW_CHARS_MAX)}…` : text);
 

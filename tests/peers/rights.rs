@@ -356,7 +356,7 @@ fn why_knows_what_grants_do_not_say() {
         ("read", "/notes", &bobs, true, &["a timeline and not a path"]),
         ("read", "/diary/x", &bobs, false, &["/diary is kept apart"]),
         // Who may only hand on what he reads is no admin.
-        ("admin", "/", &carols, false, &["it does not let him write"]),
+        ("admin", "/", &carols, false, &["it gives no right to write"]),
         ("read", "/.sys/status", &bobs, false, &["for its owner alone"]),
         ("read", "/.sys/status", "me", true, &["you are its owner"]),
         ("write", "/.drop", &bobs, true, &["short notices"]),

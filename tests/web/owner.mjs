@@ -76,7 +76,7 @@ await withBrowser(async (browser) => {
   await page.getByText("This is what it would do").waitFor({ state: "detached" });
   await row("/wall").getByRole("button", { name: "Take back…" }).click();
   await page.getByText(/^no change would be hidden/).waitFor();
-  await page.getByLabel("hide also what they wrote and nobody has seen yet").check();
+  await page.getByLabel("hide also what they wrote that is here, where nobody has gone on from it").check();
   await page.getByText("1 change would be hidden for everybody, at /wall/1").waitFor();
   await page.getByLabel("everything that Bob has here").check();
   await page.getByText(/Bob may no longer read and write at and below \/table/).waitFor();
@@ -85,7 +85,7 @@ await withBrowser(async (browser) => {
   same((await grants()).length, before.length + 1, "asking takes nothing back");
   await page.getByLabel("everything that Bob has here").uncheck();
   await page.getByText(/Bob may no longer read and write at and below \/table/).waitFor({ state: "detached" });
-  await page.getByLabel("hide also what they wrote and nobody has seen yet").uncheck();
+  await page.getByLabel("hide also what they wrote that is here, where nobody has gone on from it").uncheck();
   await page.getByText(/^no change would be hidden/).waitFor();
   await row("/wall").getByRole("button", { name: "Take it back", exact: true }).click();
   await until("it is taken back", async () => !(await grants()).some((grant) => grant.path === "/wall"));

@@ -1,6 +1,6 @@
 // The peer, over HTTP and a websocket. The only file that knows URLs.
 
-import { Problem, unreachable } from "./problem.js";
+import { Problem, inPages, unreachable } from "./problem.js";
 import { later } from "../dom.js";
 import { inSpaceOf } from "../path.js";
 import { WatchSocket } from "./watch-socket.js";
@@ -174,6 +174,9 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} uses
  * @property {number} uses_max
  * @property {number} expires_ms
+ * @property {number} created_ms
+ * @property {number} [depth] how many levels of guests whoever takes it may bring
+ * @property {string[]} [addresses] where it leads, only when it was just made
  * @property {string} note
  * @property {string} state
  * @property {number} bytes_max how much may be written by it, 0 for no limit
@@ -235,6 +238,8 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string[]} why it is not in force
  * @property {string} says
  */
+/** @typedef {{ device: string, name: string, key_name: string, this: boolean }} Device */
+/** @typedef {{ path: string, reads: boolean, readers: { who: string, name: string, can: string }[] }} Apart a path that is kept apart */
 /** @typedef {{ who: string, path: string, can: string, bytes_max: number, until_ms: number, preview?: boolean }} GrantWish */
 /** @typedef {{ says: string[], hidden: number, changes: { paths: string[], name: string }[] }} Revoked */
 /** @typedef {{ allowed: boolean, says: string[], fix: string | null, ask: { who: string, command: string } | null }} Reasons */
@@ -262,6 +267,9 @@ export const PAGE = 100;
 const SHOWN_BYTES_MAX = 256 * 1024;
 /** Most lines of "who wrote what". */
 export const AUTHORED_MAX = 200;
+
+/** Notices of a board that are read; there may be more. */
+export const NOTICES_MAX = 100;
 
 /** What changes often is read again at most so often. */
 const HEED_PAUSE_MS = 100;
@@ -348,6 +356,26 @@ export const hrefOfInvite = (payload) => `/.join#${payload}`;
 /** The app whose page led to that of invites: `/.sys/invites#app=chirp`. */
 export const appOfPage = () => /^#app=([a-z0-9-]{1,63})$/.exec(location.hash)?.[1] ?? null;
 
+/** The path that the page of invites is to begin with: `/.sys/invites#path=/films`. @returns {string | null} */
+export function pathOfInvite() {
+  const found = /^#path=(.+)$/.exec(location.hash)?.[1];
+  try {
+    return found ? decodeURIComponent(found) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Where somebody is let in to one path. @param {string} path */
+export const hrefOfSharing = (path) => `${hrefOfPage("invites")}#path=${encodeURIComponent(path)}`;
+
+/** Goes to a page of the peer with what stands behind `#` in its address. @param {string} href */
+export function goTo(href) {
+  history.pushState(null, "", href);
+  dispatchEvent(new PopStateEvent("popstate"));
+  scrollTo(0, 0);
+}
+
 /** @param {string} payload */
 export const joinByProgram = (payload) => `timebus://join/${payload}`;
 
@@ -395,7 +423,7 @@ async function send(url, init) {
     response.status,
     problem.title ?? `the peer answered ${response.status}`,
     problem.detail ?? "",
-    problem.fix,
+    inPages(problem.fix),
   );
 }
 
@@ -467,6 +495,22 @@ export class Peer {
   /** @returns {Promise<Status>} */
   status() {
     return this.#json("/.sys/status");
+  }
+
+  /** What the owner says that he is called; empty if he says nothing. @returns {Promise<string>} */
+  async ownName() {
+    const { text } = await this.read(["profile", "name"]).catch(() => ({ text: '""' }));
+    try {
+      const name = JSON.parse(text);
+      return typeof name === "string" ? name : "";
+    } catch {
+      return text;
+    }
+  }
+
+  /** @param {string} name */
+  sayOwnName(name) {
+    return this.put(["profile", "name"], { type: JSON_TYPE, body: JSON.stringify(name) });
   }
 
   /** @returns {Promise<Metric[]>} */
@@ -543,9 +587,29 @@ export class Peer {
     return (await this.#json(`/.sys/communities/${key}/members`)).members;
   }
 
-  /** The latest notices of a community. @param {string} key @returns {Promise<{ notices: Notice[], may_write: boolean }>} */
+  /** The latest notices of a community, {@link NOTICES_MAX} at most. @param {string} key @returns {Promise<{ notices: Notice[], may_write: boolean }>} */
   board(key) {
-    return this.#json(`/.sys/communities/${key}/board?limit=5`);
+    return this.#json(`/.sys/communities/${key}/board?limit=${NOTICES_MAX}`);
+  }
+
+  /** Takes a notice off the board. @param {string} key @param {Notice} notice */
+  async removeNoticeOfBoard(key, { path }) {
+    await this.#ask(hrefOf([`@${key}`, ...path.split("/").filter(Boolean)]), { method: "DELETE" });
+  }
+
+  /** Takes a member's rights back. @param {string} key @param {string} who */
+  removeMember(key, who) {
+    return this.#post(`/.sys/communities/${key}/remove`, { who });
+  }
+
+  /** @param {string} key @param {string} who */
+  makeOrganizer(key, who) {
+    return this.#post(`/.sys/communities/${key}/organizer`, { who });
+  }
+
+  /** Changes what the owner is called in a community. @param {string} key @param {string} name */
+  carryName(key, name) {
+    return this.#post(`/.sys/communities/${key}`, { name });
   }
 
   /** @param {string} key @param {string} text */
@@ -553,9 +617,9 @@ export class Peer {
     return this.#post(`/.sys/communities/${key}/board`, { text });
   }
 
-  /** @param {string} title */
-  foundCommunity(title) {
-    return this.#post("/.sys/communities", { title });
+  /** @param {string} title @param {string} [name] what the owner is called there @returns {Promise<Community>} */
+  foundCommunity(title, name) {
+    return this.#post("/.sys/communities", { title, ...(name ? { name } : {}) });
   }
 
   /** Leaves when others have what is held here, or now. @param {string} key @param {boolean} now */
@@ -625,10 +689,9 @@ export class Peer {
     return this.#post(on ? "/.sys/follow" : "/.sys/unfollow", { who });
   }
 
-  /** Whom the owner has muted, by keys. @returns {Promise<string[]>} */
-  async muted() {
-    const { muted } = await this.#json("/.sys/lists");
-    return muted.map((/** @type {{ who: string }} */ one) => one.who);
+  /** Whom the owner has muted, and blocked. @returns {Promise<import("../elements/unheard-list.js").Lists>} */
+  lists() {
+    return this.#json("/.sys/lists");
   }
 
   /** @param {string} who @param {boolean} muted */
@@ -659,6 +722,11 @@ export class Peer {
   /** Who was given what, the oldest first. @returns {Promise<Grant[]>} */
   async grants() {
     return (await this.#json("/.sys/grants")).grants;
+  }
+
+  /** The rights at, above and below a path. @param {Path} path @returns {Promise<Grant[]>} */
+  async grantsAt(path) {
+    return (await this.#json(`/.sys/grants${path.length > 0 ? hrefOf(path) : ""}`)).grants;
   }
 
   /**
@@ -710,6 +778,11 @@ export class Peer {
     await this.#ask(hrefOf([".drop", from, slot]), { method: "DELETE" });
   }
 
+  /** Removes all that somebody left. @param {string} who */
+  purgeNotices(who) {
+    return this.#post("/.sys/inbox/purge", { who });
+  }
+
   /** @param {boolean} closed */
   closeInbox(closed) {
     return this.#post("/.sys/inbox", { closed });
@@ -717,7 +790,7 @@ export class Peer {
 
   /**
    * What is kept apart at and below a path, and whether it may be read here.
-   * @param {Path} path @returns {Promise<{ path: string, reads: boolean }[]>}
+   * @param {Path} path @returns {Promise<Apart[]>}
    */
   async apart(path) {
     return (await this.#json(`/.sys/timelines${path.length > 0 ? hrefOf(path) : ""}`)).timelines;
@@ -726,6 +799,25 @@ export class Peer {
   /** Keeps a path apart, with what is there. @param {string} path */
   keepApart(path) {
     return this.#post("/.sys/timelines", { path, move: true });
+  }
+
+  /** The owner's own devices, and those that were. @returns {Promise<{ devices: Device[], former: Device[] }>} */
+  devices() {
+    return this.#json("/.sys/devices");
+  }
+
+  /** @param {string} who @param {string} name */
+  nameDevice(who, name) {
+    return this.#post("/.sys/devices/name", { who, name });
+  }
+
+  /**
+   * Takes a device's rights back.
+   * @param {string} who @param {boolean} made whether those that it made go with it
+   * @returns {Promise<{ name: string, also: { name: string }[], stay: { name: string }[] }>}
+   */
+  removeDevice(who, made) {
+    return this.#post("/.sys/devices/remove", { who, made });
   }
 
   /** What waits for the owner's word. @returns {Promise<Held[]>} */

@@ -1,6 +1,6 @@
 // One websocket with many watches, which comes back by itself and goes on where it was.
 
-import { Problem } from "./problem.js";
+import { Problem, inPages } from "./problem.js";
 
 /** @typedef {string[]} Version */
 /**
@@ -139,7 +139,7 @@ export class WatchSocket {
     if (!watch) return;
     if (message.error) {
       const { status, title, detail, fix } = message.error;
-      watch.heard({ problem: new Problem(status, title, detail, fix) });
+      watch.heard({ problem: new Problem(status, title, detail, inPages(fix)) });
       return;
     }
     if (message.version && !message.more) watch.version = message.version;

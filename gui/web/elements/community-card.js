@@ -1,4 +1,4 @@
-import { hrefOf } from "../api/peer.js";
+import { NOTICES_MAX, hrefOf } from "../api/peer.js";
 import { h } from "../dom.js";
 import { ago, plural, size } from "../words.js";
 
@@ -9,8 +9,12 @@ import { ago, plural, size } from "../words.js";
  * @property {{ notices: import("../api/peer.js").Notice[], may_write: boolean }} board
  */
 
+/** @typedef {import("../api/peer.js").Community} Community */
+
 /** Members that are named; of more it is said how many there are. */
 const NAMED_MAX = 30;
+/** Notices that are shown before somebody asks for more. */
+const SHOWN_MAX = 5;
 
 /** A community: who is in it, the latest of its board, and a line to write on that. */
 export class CommunityCard extends HTMLElement {
@@ -38,8 +42,6 @@ export class CommunityCard extends HTMLElement {
     const leave = () =>
       confirm(`Leave ${title}${isLeaving ? " at once" : ""}? ${why}${end}`) &&
       this.page?.do(() => this.page?.peer?.leaveCommunity(community.community, isLeaving));
-    const named = members.slice(0, NAMED_MAX).map((member) => wordsOfMember(member));
-    const more = members.length - named.length;
     const post = (/** @type {Event} */ event) => void this.#write(event, community.community);
     this.classList.add("stack");
     this.replaceChildren(
@@ -51,12 +53,81 @@ export class CommunityCard extends HTMLElement {
         h("span", { class: `state ${community.connected > 0 ? "live" : "idle"}` }, wordsOf(community)),
       ),
       community.rules?.about ? h("p", { class: "soft small", dir: "auto" }, community.rules.about) : "",
-      h("p", { class: "small" }, `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`),
-      h("ul", { class: "rows" }, ...board.notices.map((notice) => line(notice))),
+      this.#members(community, members),
+      this.#board(community, board.notices),
       board.may_write ? h("form", { class: "buttons", onsubmit: post }, this.#text, h("button", {}, "Put on the board")) : "",
       handing ? h("p", { class: "soft small" }, wordsOfHanding(handing)) : "",
-      h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: leave }, isLeaving ? "Leave at once" : "Leave")),
+      h(
+        "div",
+        { class: "buttons" },
+        ["organizer", "member"].includes(community.you) ? this.#carried(community) : "",
+        h("button", { type: "button", class: "danger", onclick: leave }, isLeaving ? "Leave at once" : "Leave"),
+      ),
     );
+  }
+
+  /** @param {Community} community @param {import("../api/peer.js").Notice[]} notices */
+  #board(community, notices) {
+    const all = notices.map((notice) => this.#notice(community, notice));
+    const list = h("ul", { class: "rows" }, all.slice(0, SHOWN_MAX));
+    if (all.length <= SHOWN_MAX) return list;
+    const show = () => {
+      list.append(...all.slice(SHOWN_MAX));
+      more.remove();
+    };
+    const many = notices.length < NOTICES_MAX ? `all ${notices.length}` : `the last ${notices.length}`;
+    const more = h("button", { type: "button", class: "link", onclick: show }, `Show ${many} notices`);
+    return h("div", { class: "stack" }, list, h("p", { class: "small" }, more));
+  }
+
+  /** @param {Community} community @param {import("../api/peer.js").Notice} notice */
+  #notice({ community, you }, notice) {
+    const by = notice.you ? "you" : (notice.by ?? "somebody");
+    const when = notice.at_ms ? `, ${ago(notice.at_ms)}` : "";
+    const remove = () => confirm("Take this notice off the board, for all?") && this.page?.do(() => this.page?.peer?.removeNoticeOfBoard(community, notice));
+    return h(
+      "li",
+      {},
+      h("span", { dir: "auto" }, notice.text),
+      h("span", { class: "soft small" }, ` ${by}${when} `),
+      notice.you || you === "organizer" ? h("button", { type: "button", class: "link small", onclick: remove }, "take it off") : "",
+    );
+  }
+
+  /** Who is in it; whoever organizes it can change that. @param {Community} community @param {import("../api/peer.js").Member[]} members */
+  #members({ community, you, title }, members) {
+    const shown = members.slice(0, NAMED_MAX);
+    const more = members.length > shown.length ? ` and ${members.length - shown.length} more` : "";
+    const all = h("p", { class: "small" }, `${shown.map((member) => wordsOfMember(member)).join(", ")}${more}`);
+    const others = members.filter((member) => !member.you);
+    if (you !== "organizer" || others.length === 0) return all;
+    const remove = (/** @type {import("../api/peer.js").Member} */ { name, key }) => {
+      const question = `Remove ${name} from ${title ?? "it"}? Nothing new goes to ${name}, who keeps what is there already and may write no more. Whom ${name} let in stays.`;
+      return confirm(question) && this.page?.do(() => this.page?.peer?.removeMember(community, key));
+    };
+    const promote = (/** @type {import("../api/peer.js").Member} */ { name, key }) =>
+      confirm(`Make ${name} an organizer, who changes the rules, removes members and makes organizers?`) &&
+      this.page?.do(() => this.page?.peer?.makeOrganizer(community, key));
+    const row = (/** @type {import("../api/peer.js").Member} */ member) =>
+      h(
+        "li",
+        { class: "row-head" },
+        h("span", { dir: "auto" }, wordsOfMember(member)),
+        member.organizer ? "" : h("button", { type: "button", onclick: () => promote(member) }, `Make ${member.name} an organizer`),
+        h("button", { type: "button", class: "danger", onclick: () => remove(member) }, `Remove ${member.name}`),
+      );
+    return h("div", {}, all, h("details", {}, h("summary", {}, "Organize the members"), h("ul", { class: "rows" }, others.map(row))));
+  }
+
+  /** The name that the owner carries there. @param {Community} community */
+  #carried({ community, name }) {
+    const input = h("input", { type: "text", maxLength: 64, value: name ?? "", "aria-label": "What you are called there" });
+    const rename = (/** @type {Event} */ event) => {
+      event.preventDefault();
+      input.blur();
+      void this.page?.do(() => this.page?.peer?.carryName(community, input.value.trim()));
+    };
+    return h("form", { class: "buttons", onsubmit: rename }, input, h("button", {}, "Be called so there"));
   }
 
   /** @param {Event} event @param {string} key */
@@ -67,13 +138,6 @@ export class CommunityCard extends HTMLElement {
     await this.page?.do(() => this.page?.peer?.post(key, text));
     this.#text.value = "";
   }
-}
-
-/** @param {import("../api/peer.js").Notice} notice */
-function line(notice) {
-  const by = notice.you ? "you" : (notice.by ?? "somebody");
-  const when = notice.at_ms ? `, ${ago(notice.at_ms)}` : "";
-  return h("li", {}, h("span", { dir: "auto" }, notice.text), h("span", { class: "soft small" }, ` ${by}${when}`));
 }
 
 /** @param {import("../api/peer.js").Community} community */

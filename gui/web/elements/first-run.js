@@ -69,6 +69,12 @@ export class FirstRun extends HTMLElement {
           h("h2", {}, "Invite someone"),
           h("p", { class: "soft" }, "A link lets a friend in. You then share live data, with nobody in between."),
         ),
+        h(
+          "a",
+          { class: "card start", href: hrefOfPage("people") },
+          h("h2", {}, "Say what you are called"),
+          h("p", { class: "soft" }, "Your friends see it instead of three words that come of your key."),
+        ),
       ),
       h("div", { class: "card" }, make(InviteField, {})),
       h(

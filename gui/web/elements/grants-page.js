@@ -1,21 +1,22 @@
 import { hrefOf, hrefOfPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make, withCode } from "../dom.js";
-import { parsePath } from "../path.js";
+import { keepApart } from "../keep-apart.js";
+import { isElsewhere, parsePath, showPath } from "../path.js";
 import { ago, exactTime, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 import { PathInput } from "./path-input.js";
 import { ProblemCard } from "./problem-card.js";
 
 /** @typedef {import("../api/peer.js").Grant} Grant */
-/** @typedef {{ grants: Grant[], names: string[] }} Shown */
+/** @typedef {{ grants: Grant[], names: string[], devices: import("../api/peer.js").Device[] }} Shown */
 
 /** What can be given, and asked about. @type {[string, string][]} */
 const MAY = [
   ["read", "read"],
   ["write", "read and write"],
-  ["moderate", "read, and take plain members’ rights back"],
-  ["admin", "read, write, and give rights on and take them back"],
+  ["moderate", "read, take rights of members back"],
+  ["admin", "read, write, give and take back rights"],
 ];
 /** @type {[string, string][]} */
 const ASKED = [
@@ -25,6 +26,8 @@ const ASKED = [
   ["moderate", "may take rights back at"],
   ["shown", "is shown"],
 ];
+/** What is said where all that somebody wrote has been gone on from. */
+const GONE_ON = "nothing that is here would be hidden: there is nothing of theirs, or others have gone on from all of it. What they write from now on is hidden";
 /** Changes that would be hidden which are named. */
 const HIDDEN_MAX = 5;
 
@@ -44,6 +47,10 @@ export class GrantsPage extends LivePage {
   #names = h("datalist", { id: "grant-names" });
   #given = h("div", {});
   #why = h("div", { role: "status" });
+  /** Where a right is given. @type {{ form: HTMLElement | null, who: HTMLInputElement, path: PathInput, can: HTMLSelectElement }} */
+  #form = { form: null, who: h("input"), path: new PathInput(), can: h("select") };
+  /** What the owner's devices are called. @type {Map<string, string>} */
+  #devices = new Map();
   /** The grant about which it is asked what taking it back would do. @type {string | null} */
   #asked = null;
 
@@ -75,12 +82,13 @@ export class GrantsPage extends LivePage {
 
   /** @param {import("../api/peer.js").Peer} peer */
   async read(peer) {
-    const [grants, names] = await Promise.all([peer.grants(), peer.names()]);
-    return { grants, names };
+    const [grants, names, { devices }] = await Promise.all([peer.grants(), peer.names(), peer.devices()]);
+    return { grants, names, devices };
   }
 
   /** @param {Shown} shown */
-  draw({ grants, names }) {
+  draw({ grants, names, devices }) {
+    this.#devices = new Map(devices.map(({ device, name }) => [device, name]));
     this.#names.replaceChildren(...names.map((value) => h("option", { value })));
     const of = new Map(grants.map((grant) => [grant.id, grant]));
     const [live, over] = [grants.filter(({ live }) => live), grants.filter(({ live }) => !live)];
@@ -120,7 +128,9 @@ export class GrantsPage extends LivePage {
         "div",
         { class: "row-head" },
         h("strong", { dir: "auto" }, grant.name),
-        grant.device && grant.device !== grant.name ? h("code", { class: "soft", title: grant.for }, grant.device) : "",
+        grant.device && grant.device !== grant.name
+          ? h("span", { class: "soft small", title: grant.for }, is_own ? `your device ${this.#devices.get(grant.for) ?? grant.device}` : `by the device ${grant.device}`)
+          : "",
         h("span", {}, `may ${join(grant.can)} ${grant.deep ? (grant.path === "/" ? "everywhere" : "at and below") : "at just"} `),
         grant.path === "/" && grant.deep ? "" : h("a", { href: hrefOf(parsePath(grant.path)) }, grant.path),
       ),
@@ -136,7 +146,9 @@ export class GrantsPage extends LivePage {
       grant.live ? "" : h("p", { class: "note" }, `Not in force: ${grant.why.join(", ")}`),
       grant.live && !is_own
         ? h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: ask }, "Take back…"))
-        : "",
+        : grant.live && is_own && this.#devices.size > 1
+          ? h("p", { class: "soft small" }, "A device that is lost is removed at ", h("a", { href: hrefOfPage("peer") }, "This peer"), ".")
+          : "",
       preview,
     );
   }
@@ -179,12 +191,17 @@ export class GrantsPage extends LivePage {
       const hidden = told.changes.slice(0, HIDDEN_MAX).map((change) => h("li", {}, `${change.paths.join(", ")}, of ${change.name}`));
       place.replaceChildren(
         h("h3", {}, "This is what it would do"),
-        ...lines(told.says),
+        ...lines(told.says.map((line) => (wish.drop && line.startsWith("no change ") ? GONE_ON : line))),
         hidden.length > 0 ? h("ul", { class: "wants small" }, hidden) : "",
         told.changes.length > HIDDEN_MAX ? h("p", { class: "soft small" }, `and ${told.hidden - HIDDEN_MAX} more`) : "",
         grant.for === "anyone" ? "" : choose("all", `everything that ${grant.name} has here, not only this`),
         choose("cascade", "also from those whom they let in"),
-        choose("drop", "hide also what they wrote and nobody has seen yet"),
+        choose("drop", "hide also what they wrote that is here, where nobody has gone on from it"),
+        h(
+          "p",
+          { class: "soft small" },
+          "Decide about what is here now: once the right is taken back, what they wrote before can only be removed value by value.",
+        ),
         h(
           "div",
           { class: "buttons" },
@@ -195,6 +212,16 @@ export class GrantsPage extends LivePage {
     } catch (error) {
       place.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
     }
+  }
+
+  /** Writes a right into the form that gives one. @param {string} who @param {string} path @param {string} can */
+  #fill(who, path, can) {
+    const { form } = this.#form;
+    this.#form.who.value = who;
+    this.#form.path.value = path;
+    this.#form.can.value = MAY.some(([value]) => value === can) ? can : "read";
+    form?.scrollIntoView({ block: "start" });
+    this.#form.who.focus({ preventScroll: true });
   }
 
   #giving() {
@@ -232,6 +259,7 @@ export class GrantsPage extends LivePage {
             h("h2", {}, "This is what it means"),
             ...lines(told.says),
             ...lines(told.notes),
+            ...(await this.#apart(wanted.path, told.notes.length > 0, () => submit(event))),
             is_there ? h("p", { class: "note" }, "They may do so already; nothing would be added.") : "",
             h(
               "div",
@@ -246,7 +274,7 @@ export class GrantsPage extends LivePage {
       }
       this.#given.scrollIntoView({ block: "nearest" });
     };
-    return h(
+    const form = h(
       "form",
       { class: "card stack", onsubmit: submit },
       h("h2", {}, "Give a right"),
@@ -261,6 +289,28 @@ export class GrantsPage extends LivePage {
       ),
       h("div", { class: "buttons" }, h("button", { class: "main" }, "See what it means")),
     );
+    this.#form = { form, who, path, can };
+    return form;
+  }
+
+  /**
+   * Keeping a path apart before somebody is let in to it, if that is not so: else he reads all that is not.
+   * @param {string} text @param {boolean} is_wide whether more can be read by the right @param {() => void} again
+   */
+  async #apart(text, is_wide, again) {
+    const parts = parsePath(text);
+    const path = showPath(parts);
+    if (!is_wide || parts.length === 0 || isElsewhere(parts) || !this.peer) return [];
+    const all = await this.peer.apart([]).catch(() => []);
+    if (all.some((one) => path === one.path || path.startsWith(`${one.path}/`))) return [];
+    const keep = async () => {
+      try {
+        if (this.peer && (await keepApart(this.peer, path))) again();
+      } catch (error) {
+        this.notices?.sayProblem(error);
+      }
+    };
+    return [h("div", { class: "buttons" }, h("button", { type: "button", onclick: keep }, `Keep ${path} apart first, to give that alone`))];
   }
 
   #asking() {
@@ -274,14 +324,18 @@ export class GrantsPage extends LivePage {
         if (!told) return;
         const [first = "", ...more] = told.says;
         const command = told.fix ?? told.ask?.command ?? null;
-        const whom = told.fix ? "To change that: " : `To change that, ask ${told.ask?.who ?? "its owner"} for: `;
+        const at = showPath(parsePath(path.value));
+        const is_grant = command?.startsWith("timebus grant ") ?? false;
+        const whom = told.fix ? "To change that" : `To change that, ask ${told.ask?.who ?? "its owner"} for a link, or for this right`;
+        const fill = () => this.#fill(who.value.trim() || "me", at, can.value);
         this.#why.replaceChildren(
           h(
             "div",
             { class: "card stack" },
             h("p", {}, h("strong", {}, withCode(first))),
             ...lines(more),
-            command ? h("p", { class: "small" }, whom, h("code", {}, command)) : "",
+            told.fix && is_grant ? h("div", { class: "buttons" }, h("button", { type: "button", onclick: fill }, "Give this right…")) : "",
+            command ? h("p", { class: "small" }, `${whom}; in a terminal it is: `, h("code", {}, command)) : "",
           ),
         );
       } catch (error) {

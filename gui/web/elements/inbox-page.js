@@ -1,12 +1,13 @@
-import { hrefOf, hrefOfPage } from "../api/peer.js";
-import { h } from "../dom.js";
+import { hrefOf } from "../api/peer.js";
+import { h, make } from "../dom.js";
 import { parsePath } from "../path.js";
 import { ago, exactTime, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
+import { UnheardList } from "./unheard-list.js";
 
 /** @typedef {import("../api/peer.js").Inbox} Inbox */
 /** @typedef {import("../api/peer.js").Left} Left */
-/** @typedef {{ inbox: Inbox, own: string }} Shown */
+/** @typedef {{ inbox: Inbox, own: string, lists: import("./unheard-list.js").Lists }} Shown */
 
 /** Letters of what somebody says that are shown at once. */
 const SAID_MAX = 300;
@@ -30,6 +31,7 @@ export class InboxPage extends LivePage {
   seen = () => {};
   #about = h("p", { class: "soft small" });
   #list = h("ul", { class: "rows" });
+  #unheard = h("div", { class: "stack" });
 
   get parts() {
     return ["inbox", "lists"];
@@ -46,20 +48,24 @@ export class InboxPage extends LivePage {
       ),
       this.#list,
       this.#about,
+      this.#unheard,
     ];
   }
 
   /** @param {import("../api/peer.js").Peer} peer */
   async read(peer) {
-    const [inbox, { id }] = await Promise.all([peer.inbox(), peer.status()]);
-    return { inbox, own: id };
+    const [inbox, { id }, lists] = await Promise.all([peer.inbox(), peer.status(), peer.lists()]);
+    return { inbox, own: id, lists };
   }
 
   /** @param {Shown} shown */
-  draw({ inbox, own }) {
+  draw({ inbox, own, lists }) {
     const newest = inbox.notices.toSorted((a, b) => b.at_ms - a.at_ms);
-    const nothing = h("li", { class: "soft" }, "Nobody has left you anything.");
-    this.#list.replaceChildren(...(newest.length > 0 ? newest.map((left) => this.#row(left, own)) : [nothing]));
+    const none = inbox.left_out > 0 ? "Nobody whom you hear has left you anything." : "Nobody has left you anything.";
+    const nothing = h("li", { class: "soft" }, none);
+    const counts = new Map();
+    for (const { space } of newest) counts.set(space, (counts.get(space) ?? 0) + 1);
+    this.#list.replaceChildren(...(newest.length > 0 ? newest.map((left) => this.#row(left, own, counts.get(left.space) ?? 1)) : [nothing]));
     const others = inbox.left_out > 0 ? `; ${inbox.left_out} more of those whom you muted or blocked` : "";
     this.#about.replaceChildren(
       `${plural(inbox.notices.length, "notice")}${others}, ${size(inbox.bytes)} of ${size(inbox.bytes_max)}. `,
@@ -69,21 +75,22 @@ export class InboxPage extends LivePage {
         { type: "button", class: "link", onclick: () => this.do(() => this.peer?.closeInbox(!inbox.closed)) },
         inbox.closed ? "Open the inbox" : "Close the inbox",
       ),
-      inbox.left_out > 0 ? " · " : "",
-      inbox.left_out > 0 ? h("a", { href: hrefOfPage("people") }, "Whom you do not hear") : "",
     );
+    const is_any = lists.muted.length + lists.blocked.length > 0;
+    this.#unheard.replaceChildren(...(is_any ? [h("h2", {}, "Whom you do not hear"), make(UnheardList, { lists, page: this })] : []));
     this.seen(newest);
   }
 
-  /** @param {Left} left @param {string} own */
-  #row(left, own) {
+  /** @param {Left} left @param {string} own @param {number} count how many the same person left */
+  #row(left, own, count) {
     const truth =
       left.confirmed === true
         ? h("span", { class: "state live" }, "your peer has seen it")
         : left.confirmed === false
           ? h("span", { class: "state grade-bad" }, "not true: it is not there")
-          : h("span", { class: "state" }, "cannot be looked up here");
+          : h("span", { class: "state" }, "not checked: what they point from is not here");
     const said = wordsOf(left.body);
+    const all = `Remove all ${count} notices of ${left.name}?`;
     const block = `Block ${left.name}? Your machine then talks to none of theirs, and nothing of them shows.`;
     return h(
       "li",
@@ -108,6 +115,13 @@ export class InboxPage extends LivePage {
         "div",
         { class: "buttons" },
         h("button", { type: "button", onclick: () => this.do(() => this.peer?.removeNotice(left)) }, "Remove"),
+        count > 1
+          ? h(
+              "button",
+              { type: "button", onclick: () => confirm(all) && this.do(() => this.peer?.purgeNotices(left.space)) },
+              `Remove all ${count} of ${left.name}`,
+            )
+          : "",
         h("button", { type: "button", onclick: () => this.do(() => this.peer?.mute(left.space, true)) }, `Mute ${left.name}`),
         h(
           "button",

@@ -1,20 +1,21 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf, pathOfInvite } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
-import { isElsewhere, parsePath, showPath } from "../path.js";
-import { exactTime, plural, size } from "../words.js";
+import { keepApart } from "../keep-apart.js";
+import { isElsewhere, parsePath, segmentOf, showPath } from "../path.js";
+import { ago, exactTime, plural } from "../words.js";
+import { MadeLink, wordsOfInvite } from "./made-link.js";
 import { PathInput } from "./path-input.js";
 import { ProblemCard } from "./problem-card.js";
-import { QrCode } from "./qr-code.js";
 
 /** @typedef {import("../api/peer.js").Invite} Invite */
 
 /** What a link can let somebody do, and what the path is that belongs to it. @type {[string, string, string][]} */
 const KINDS = [
   ["read", "read everything in your space", ""],
-  ["write", "read everything, and write in one folder", "Where they may write (@name/… for a space that you were let in to)"],
-  ["apart-read", "read one path, and nothing else", "The path that they may read"],
-  ["apart-write", "read and write one path, and nothing else", "The path that they may read and write"],
+  ["write", "read everything, write in one folder", "Where they may write (@name/… for a space that you were let in to)"],
+  ["apart-read", "read one path only", "The path that they may read, and nothing else"],
+  ["apart-write", "read and write one path only", "The path that they may read and write, and nothing else"],
   ["member", "be a member of a community", ""],
 ];
 /** @type {[string, string][]} */
@@ -25,6 +26,8 @@ const GUESTS = [
   ["2", "and these again others"],
 ];
 const DAY_MS = 86_400_000;
+/** Names of what may be read that are shown. */
+const NAMED_MAX = 20;
 
 /** Makes links that let somebody in, and shows who came by them. */
 export class InvitesPage extends HTMLElement {
@@ -35,6 +38,8 @@ export class InvitesPage extends HTMLElement {
   /** The alias of an app that the link shall bring along. @type {string | null} */
   app = null;
   #made = h("div", {});
+  /** What may be read by it. */
+  #reads = h("div", { class: "stack" });
   #list = h("ul", { class: "rows" });
   /** What spaces are called. @type {Map<string, string>} */
   #names = new Map();
@@ -43,9 +48,10 @@ export class InvitesPage extends HTMLElement {
 
   connectedCallback() {
     const kind = h("select", { id: "invite-role" }, KINDS.map(([value, words]) => h("option", { value }, words)));
-    this.#path = make(PathInput, { peer: this.peer, label: "", start: this.app === "board" ? "/boards" : "/table" });
+    const asked = pathOfInvite();
+    this.#path = make(PathInput, { peer: this.peer, label: "", start: asked ?? (this.app === "board" ? "/boards" : "/table") });
     const where = h("div", { class: "stack", hidden: true });
-    const quota = h("input", { type: "number", id: "invite-quota", min: "1", placeholder: "no limit" });
+    const quota = h("input", { type: "number", id: "invite-quota", min: "0.001", step: "any", placeholder: "no limit" });
     const community = h("select", { id: "invite-community" });
     const of = h("label", { for: "invite-community", hidden: true }, h("span", {}, "Which community"), community);
     void this.peer?.communities().then(
@@ -66,10 +72,12 @@ export class InvitesPage extends HTMLElement {
       most.hidden = !kind.value.endsWith("write");
       of.hidden = kind.value !== "member";
       this.#path.say(chosen?.[2] ?? "");
+      this.#reads.hidden = kind.value !== "read" && kind.value !== "write";
     };
     where.append(this.#path, most);
     kind.addEventListener("change", show);
     if (this.app === "board") kind.value = "write";
+    if (asked) kind.value = "apart-read";
     const paint = h("input", {
       type: "text",
       id: "invite-paint",
@@ -85,9 +93,12 @@ export class InvitesPage extends HTMLElement {
     const submit = async (/** @type {Event} */ event) => {
       event.preventDefault();
       button.disabled = true;
+      /** @type {"was" | "now" | null} */
+      let kept = null;
       try {
         const [role = "read", is_apart] = kind.value.split("-").reverse();
-        if (is_apart && !(await this.#keepApart())) return;
+        if (is_apart) kept = await this.#keepApart(this.#path.value);
+        if (is_apart && !kept) return;
         // Whoever takes the link takes the app from where it is published.
         const published = this.app && app.checked ? await this.peer?.publishApp(this.app) : null;
         const [space, path] = splitSpace(where.hidden ? "/" : this.#path.value);
@@ -108,7 +119,8 @@ export class InvitesPage extends HTMLElement {
         if (made) this.#show_made(made);
         await this.#show();
       } catch (error) {
-        this.#made.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+        const half = kept === "now" ? h("p", { class: "note" }, `${this.#path.value} is kept apart now, although no link was made.`) : "";
+        this.#made.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }), half);
       } finally {
         button.disabled = false;
       }
@@ -129,6 +141,7 @@ export class InvitesPage extends HTMLElement {
           h("label", { for: "invite-role" }, h("span", {}, "Whoever has the link may"), kind),
           where,
           of,
+          this.#reads,
           h("label", { for: "invite-paint" }, h("span", {}, "What they read first (part of the link)"), paint),
           this.app ? h("label", { for: "invite-app", class: "check" }, app, ` Bring ${this.app} along`) : "",
           h(
@@ -153,54 +166,66 @@ export class InvitesPage extends HTMLElement {
     );
     show();
     void this.#show();
+    void this.#showReads();
   }
 
-  /** Whether the path is kept apart, or is now: an invite to it is for it alone. */
-  async #keepApart() {
-    const parts = parsePath(this.#path.value);
+  /** What whoever reads everything would read, and keeping some of it apart. */
+  async #showReads() {
+    const [page, apart] = await Promise.all([
+      this.peer?.list([], { limit: NAMED_MAX }).catch(() => null),
+      this.peer?.apart([]).catch(() => []),
+    ]);
+    const value = page?.value;
+    const names = typeof value === "object" && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
+    const is_apart = (/** @type {string} */ path) => apart?.some((one) => one.path === path);
+    const paths = names.filter((name) => !name.startsWith(".")).map((name) => showPath([segmentOf(name)]));
+    const readable = paths.filter((path) => !is_apart(path));
+    const keep = async (/** @type {string} */ path) => {
+      try {
+        if (await this.#keepApart(path)) await this.#showReads();
+      } catch (error) {
+        this.notices?.sayProblem(error);
+      }
+    };
+    const item = (/** @type {string} */ path) =>
+      h(
+        "li",
+        {},
+        h("a", { href: hrefOf(parsePath(path)) }, path),
+        " ",
+        path === "/profile"
+          ? h("span", { class: "soft small" }, "what you are called")
+          : h("button", { type: "button", class: "link small", "aria-label": `Keep ${path} apart`, onclick: () => void keep(path) }, "keep it apart"),
+      );
+    const more = page?.next ? h("li", { class: "soft" }, "and more") : "";
+    this.#reads.replaceChildren(
+      ...(readable.length === 0
+        ? [h("p", { class: "soft small" }, "Nothing is there to read yet; what you add later they read, too, unless you keep it apart.")]
+        : [
+            h("p", { class: "soft small" }, "They read all of this, and what you add later. What you keep apart only those read whom you let in there:"),
+            h("ul", { class: "wants small" }, readable.map(item), more),
+          ]),
+    );
+  }
+
+  /**
+   * Whether a path is kept apart, or is from now on: an invite to it is for it alone.
+   * @param {string} text @returns {Promise<"was" | "now" | null>} nothing if that is not wanted
+   */
+  async #keepApart(text) {
+    const parts = parsePath(text);
     // Of another space its owner says what is kept apart.
-    if (isElsewhere(parts)) return true;
+    if (isElsewhere(parts)) return "was";
     const path = showPath(parts);
     const all = (await this.peer?.apart([])) ?? [];
-    if (all.some((apart) => apart.path === path)) return true;
-    const words =
-      `${path} is part of your space for all who may read it. Keep it apart, so that only those read it whom you let in there?` +
-      " What is there goes along, as it is now. Whoever has it already keeps what he has, and its history stays where it was.";
-    if (!confirm(words)) return false;
-    await this.peer?.keepApart(path);
-    return true;
+    if (all.some((apart) => apart.path === path)) return "was";
+    return this.peer && (await keepApart(this.peer, path)) ? "now" : null;
   }
 
   /** @param {Invite} made */
   #show_made(made) {
-    const link = made.http_link ?? made.link ?? "";
-    const copied = h("span", { role: "status", class: "small soft" });
-    const copy = async () => {
-      try {
-        await navigator.clipboard.writeText(link);
-        copied.textContent = "Copied.";
-      } catch {
-        copied.textContent = "Select the link to copy it.";
-      }
-    };
-    this.#made.replaceChildren(
-      h(
-        "div",
-        { class: "card stack" },
-        h("h2", {}, "Here is the link"),
-        h("div", { class: "copyable" }, h("code", {}, link), h("button", { type: "button", onclick: copy }, "Copy")),
-        copied,
-        made.qr ? make(QrCode, { rows: made.qr, label: "The link as a QR code" }) : "",
-        h(
-          "p",
-          { class: "soft small" },
-          made.http_link
-            ? "It opens in any browser. "
-            : "Your friend pastes it into the pages of a timebus of their own, or types timebus join and the link. ",
-          `Works ${made.uses_max === 1 ? "once" : `${made.uses_max} times`}, until ${exactTime(made.expires_ms)}. It is shown now and never again.`,
-        ),
-      ),
-    );
+    const space = made.space ? ` of ${this.#names.get(made.space) ?? `${made.space.slice(0, 8)}…`}` : "";
+    this.#made.replaceChildren(make(MadeLink, { made, may: `Whoever takes it ${wordsOfInvite(made, space)}.` }));
     this.#made.scrollIntoView({ block: "nearest" });
   }
 
@@ -221,18 +246,7 @@ export class InvitesPage extends HTMLElement {
   /** @param {Invite} invite */
   #row(invite) {
     const of = invite.space ? ` of ${this.#names.get(invite.space) ?? `${invite.space.slice(0, 8)}…`}` : "";
-    const most = invite.bytes_max > 0 ? `, up to ${size(invite.bytes_max)}` : "";
-    const reads = invite.only ? `reads ${invite.path}${of} and nothing else` : `reads all${of} that is not kept apart`;
-    const may =
-      invite.role === "write"
-        ? `${reads}, writes in ${invite.path}${most}`
-        : invite.role === "device"
-          ? invite.uses > 0
-            ? "made a machine a device of yours"
-            : "makes a machine a device of yours"
-          : invite.role === "member"
-            ? `is a member${of}`
-            : reads;
+    const may = wordsOfInvite(invite, of);
     const takers = (invite.redeemed ?? []).map(({ space, name, called, at_ms }) =>
       h(
         "li",
@@ -259,13 +273,21 @@ export class InvitesPage extends HTMLElement {
       h(
         "div",
         { class: "row-head" },
-        h("strong", {}, invite.note || may),
+        h("strong", {}, may),
         h("code", { class: "soft" }, invite.id),
         h(
           "span",
           { class: `state ${invite.state === "open" ? "live" : ""}` },
           `${invite.state}, used ${plural(invite.uses, "time")}`,
         ),
+      ),
+      h(
+        "p",
+        { class: "soft small" },
+        invite.note ? h("span", { dir: "auto" }, `“${invite.note}”, `) : "",
+        "made ",
+        h("time", { dateTime: new Date(invite.created_ms).toISOString(), title: exactTime(invite.created_ms) }, ago(invite.created_ms)),
+        invite.state === "open" && invite.expires_ms > 0 ? `, can be taken until ${exactTime(invite.expires_ms)}` : "",
       ),
       takers.length > 0 ? h("ul", { class: "tree" }, takers) : "",
       h(

@@ -2,12 +2,20 @@ import { hrefOf, hrefOfPage, joinAtHome, joinByProgram, programOffered } from ".
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { openApp } from "../open-app.js";
-import { exactTime, plural, size } from "../words.js";
+import { parsePath } from "../path.js";
+import { exactTime, size } from "../words.js";
 import { AppCard } from "./app-card.js";
+import { isOfMachine, levelsOf } from "./made-link.js";
+import { OwnName } from "./own-name.js";
+import { isRefused, wordsOfSpace } from "./people-page.js";
 import { ProblemCard } from "./problem-card.js";
-import { wordsOfSpace } from "./people-page.js";
 
 /** @typedef {import("../invite-link.js").Glance} Glance */
+/** @typedef {import("../api/peer.js").Space} Space */
+
+/** How often an app is looked for that is on its way, and how long between. */
+const TRIES_MAX = 8;
+const PAUSE_MS = 1000;
 
 /** What an invite link shows: at once what it says; at one's own peer a card to agree to. */
 export class JoinPage extends HTMLElement {
@@ -67,7 +75,7 @@ export class JoinPage extends HTMLElement {
               )
             : "",
           glance.depth > 0 && glance.role !== "device"
-            ? h("li", {}, `You may let others in to the same, ${plural(glance.depth, "level")} deep.`)
+            ? h("li", {}, `You may let others in to the same, ${levelsOf(glance.depth)}.`)
             : "",
           glance.role === "device"
             ? ""
@@ -84,6 +92,9 @@ export class JoinPage extends HTMLElement {
           h("code", {}, glance.space.slice(0, 12)),
           glance.expires_ms ? `. Good until ${exactTime(glance.expires_ms)}.` : ".",
         ),
+        glance.addresses.length === 0 || glance.addresses.every(isOfMachine)
+          ? h("p", { class: "note" }, `The link leads to the machine alone on which it was made. On another one, ask ${who} for one with an address that leads there.`)
+          : "",
         is_over ? h("p", { class: "note" }, `This link has expired. Ask ${who} for a new one.`) : this.#next,
       ),
     );
@@ -124,7 +135,7 @@ export class JoinPage extends HTMLElement {
         "ol",
         { class: "steps" },
         this.#program(glance.inviter || "whoever invited you", "do not start it yet"),
-        h("li", {}, "Type ", h("code", {}, "timebus join"), " and the whole link."),
+        h("li", {}, "Type ", h("code", {}, "timebus join"), " and the whole link. Where timebus has run before it is ", h("code", {}, "timebus --home FOLDER join"), ", with a folder that does not exist yet."),
         h("li", {}, "Then start it with ", h("code", {}, "timebus up"), "."),
       ),
     );
@@ -149,47 +160,89 @@ export class JoinPage extends HTMLElement {
 
   /** @param {import("../api/peer.js").Peer} peer @param {Glance} glance */
   #confirm(peer, glance) {
-    const name = h("input", { type: "text", id: "carried-name", maxLength: 64, autocomplete: "off", placeholder: "as this peer is called" });
+    const carried = h("input", { type: "text", id: "carried-name", maxLength: 64, autocomplete: "off", placeholder: "as this peer is called" });
+    const own = make(OwnName, { peer, has_button: false });
+    const is_member = glance.role === "member";
+    if (is_member) void peer.ownName().then((name) => (carried.value ||= name));
     const button = h("button", { type: "button", class: "main" }, glance.app ? "Join, and look at the app" : "Join");
+    const going = h("p", { role: "status", class: "loading", hidden: true }, `Asking the peer of ${glance.inviter || "whoever invited you"}…`);
+    const wrong = h("div", {});
     button.addEventListener("click", async () => {
       button.disabled = true;
+      going.hidden = false;
+      wrong.replaceChildren();
       try {
-        const card = await peer.join(glance.payload, true, name.value.trim() || undefined);
-        const at = card.status?.petname ?? glance.space;
-        const state = card.status ? wordsOfSpace(card.status) : "";
-        const lines = [h("p", { role: "status" }, `Joined: ${state}.`)];
-        if (glance.app) await this.#app(peer, glance, lines);
-        else
-          this.#next.replaceChildren(
-            ...lines,
-            h(
-              "div",
-              { class: "buttons" },
-              h("a", { class: "button main", href: hrefOf([`@${at}`]) }, "See what is there"),
-            ),
-          );
+        if (!is_member) await own.save();
+        const card = await peer.join(glance.payload, true, carried.value.trim() || undefined);
+        this.#joined(peer, glance, card.status ?? null);
       } catch (error) {
-        this.#next.replaceChildren(
-          make(ProblemCard, { problem: Problem.of(error) }),
-          h("div", { class: "buttons" }, button),
-        );
-        button.disabled = false;
+        wrong.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
       }
+      going.hidden = true;
+      button.disabled = false;
     });
     this.#next.replaceChildren(
-      glance.role === "member"
-        ? h("label", { for: "carried-name" }, h("span", {}, "The name that you carry there"), name)
-        : "",
+      is_member ? h("label", { for: "carried-name" }, h("span", {}, "The name that you carry there"), carried) : own,
+      going,
+      wrong,
       h("div", { class: "buttons" }, button, h("a", { class: "button", href: hrefOf([]) }, "Not now")),
     );
+  }
+
+  /**
+   * What became of it, as it goes on: whoever made the link may be away, and answer later.
+   * @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {Space | null} status
+   */
+  #joined(peer, glance, status) {
+    const said = h("p", { role: "status" });
+    const rest = h("div", { class: "stack" });
+    this.#next.replaceChildren(said, rest);
+    let is_settled = false;
+    const show = (/** @type {Space | null} */ space) => {
+      if (is_settled) return;
+      said.textContent = space ? `${isRefused(space) ? "Not joined" : "Joined"}: ${wordsOfSpace(space)}.` : "Joined.";
+      const who = glance.inviter || "whoever invited you";
+      if (space && isRefused(space)) {
+        is_settled = true;
+        rest.replaceChildren(h("p", {}, `Ask ${who} for a new link.`), h("div", { class: "buttons" }, h("a", { class: "button", href: hrefOfPage("people") }, "People")));
+      } else if (space && !(space.state === "live" && !space.is_waiting)) {
+        rest.replaceChildren(
+          h("p", { class: "soft" }, `Your peer goes on by itself, and this page shows it when ${who} has answered. You need not wait here: People tells how it is.`),
+          h("div", { class: "buttons" }, h("a", { class: "button", href: hrefOfPage("people") }, "People")),
+        );
+      } else {
+        is_settled = true;
+        if (glance.app) void this.#app(peer, glance, [said]);
+        else rest.replaceChildren(h("div", { class: "buttons" }, ...this.#places(glance, space)));
+      }
+    };
+    show(status);
+    const stop = peer.heed(["spaces"], async () => {
+      if (is_settled || !this.isConnected) return stop();
+      const spaces = await peer.spaces().catch(() => []);
+      const now = spaces.find(({ space }) => space === glance.space);
+      if (now) show(now);
+    });
+  }
+
+  /** Where to go then. @param {Glance} glance @param {Space | null} space */
+  #places(glance, space) {
+    if (glance.role === "member")
+      return [h("a", { class: "button main", href: hrefOfPage("people") }, "Go to its members and its board")];
+    const top = `@${space?.petname ?? glance.space}`;
+    const at = [top, ...parsePath(glance.path)];
+    const is_path = at.length > 1;
+    const all = glance.is_only ? "" : h("a", { class: `button ${is_path ? "" : "main"}`, href: hrefOf([top]) }, "See what is there");
+    return [is_path ? h("a", { class: "button main", href: hrefOf(at) }, `Go to ${glance.path}`) : "", all];
   }
 
   /** The app that came with it. @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {HTMLElement[]} lines */
   async #app(peer, glance, lines) {
     const from = { space: `@${glance.space}/${glance.app}` };
     const done = h("a", { class: "button", href: hrefOfPage("apps") }, "All your apps");
+    this.#next.replaceChildren(...lines, h("p", { class: "loading", role: "status" }, `Fetching ${glance.app}…`));
     try {
-      const app = await peer.lookAtApp(from);
+      const app = await this.#fetched(() => peer.lookAtApp(from));
       const agree = async () => {
         const { alias } = await peer.installApp(from, app.version);
         const open = () => void openApp(peer, alias).catch((error) => this.#next.append(make(ProblemCard, { problem: Problem.of(error) })));
@@ -217,6 +270,19 @@ export class JoinPage extends HTMLElement {
         ...lines,
         make(ProblemCard, { problem: Problem.of(error), again: () => void this.#app(peer, glance, lines) }),
       );
+    }
+  }
+
+  /** What was just given may take a moment to come. @template T @param {() => Promise<T>} look @returns {Promise<T>} */
+  async #fetched(look) {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await look();
+      } catch (error) {
+        const { status } = Problem.of(error);
+        if (tries === TRIES_MAX || !this.isConnected || ![403, 404, 503].includes(status)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      }
     }
   }
 }

@@ -1,8 +1,9 @@
 import { hrefOf } from "../api/peer.js";
-import { h } from "../dom.js";
+import { h, make } from "../dom.js";
 import { isElsewhere, labelOf } from "../path.js";
+import { PathStanding } from "./path-standing.js";
 
-/** Where the page is, as links to every level above. */
+/** Where the page is, as links to every level above, and who may read what is there. */
 export class PathCrumbs extends HTMLElement {
   /** @type {import("../path.js").Path} */
   path = [];
@@ -34,6 +35,10 @@ export class PathCrumbs extends HTMLElement {
         ),
       ),
     );
+    const explorer = /** @type {import("./path-explorer.js").PathExplorer | null} */ (this.closest("path-explorer"));
+    if (!explorer) return;
+    const { peer, notices, go } = explorer;
+    this.append(make(PathStanding, { peer, notices, path, go }));
   }
 }
 

@@ -23,7 +23,8 @@ export class PathInput extends HTMLElement {
 
   get value() {
     const value = this.#input.value.trim();
-    return value === "" ? "/" : value;
+    // Whoever writes no slash means the same path; a name behind an `@` is of another space.
+    return value.startsWith("/") || value.startsWith("@") ? value : `/${value}`;
   }
 
   set value(value) {

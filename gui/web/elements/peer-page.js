@@ -1,6 +1,7 @@
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { duration, plural, size } from "../words.js";
+import { DeviceList } from "./device-list.js";
 import { FileTransfers } from "./file-transfers.js";
 import { PeerHealth } from "./peer-health.js";
 import { ProblemCard } from "./problem-card.js";
@@ -62,6 +63,7 @@ export class PeerPage extends HTMLElement {
         { class: "stack wide" },
         h("h1", {}, "This peer"),
         h("section", { class: "card stack" }, h("h2", {}, "How it is"), this.#health),
+        h("section", { class: "card stack" }, h("h2", {}, "Your devices"), make(DeviceList, { peer: this.peer })),
         h("section", { class: "card stack" }, h("h2", {}, "Files"), this.#files),
         h(
           "div",
@@ -135,7 +137,7 @@ export class PeerPage extends HTMLElement {
 function facts(status) {
   /** @type {[string, (Node | string)[]][]} */
   const lines = [
-    ["Name", [h("strong", {}, status.name)]],
+    ["Name", [h("strong", {}, status.name), h("div", { class: "soft small" }, "the name of its key; what you are called you say at People")]],
     [
       "Address",
       [h("code", {}, status.id), h("div", { class: "soft small" }, "what others know this space by; safe to tell")],
@@ -143,6 +145,13 @@ function facts(status) {
     ["Device", [h("code", {}, status.device)]],
     ["Listens on", status.http.map((address) => h("div", {}, address))],
     ["Folder", [h("code", {}, status.home)]],
+    [
+      "Recovery",
+      [
+        "48 words bring your space back if all your devices are lost. ",
+        h("div", { class: "soft small" }, "For them stop this peer, and type ", h("code", {}, "timebus kit"), " in a terminal."),
+      ],
+    ],
     ["Running for", [duration(status.uptime_ms)]],
     [
       "Holds",

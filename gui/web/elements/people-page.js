@@ -4,17 +4,20 @@ import { CommunityCard } from "./community-card.js";
 import { InviteField } from "./invite-field.js";
 import { ago, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
+import { OwnName } from "./own-name.js";
+import { UnheardList } from "./unheard-list.js";
 
 /** @typedef {import("../api/peer.js").Space} Space */
 /** @typedef {import("../api/peer.js").Neighbour} Neighbour */
 
 /** @typedef {import("./community-card.js").Known} Known */
 
-/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], muted: string[], communities: Known[] }} Shown */
+/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], lists: import("./unheard-list.js").Lists, communities: Known[] }} Shown */
 
 /** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
 export class PeoplePage extends LivePage {
   #people = h("ul", { class: "rows" });
+  #unheard = h("div", { class: "stack" });
   #communities = h("ul", { class: "rows" });
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
@@ -23,12 +26,13 @@ export class PeoplePage extends LivePage {
   #muted = new Set();
 
   get parts() {
-    return ["spaces", "peers", "costs", "communities"];
+    return ["spaces", "peers", "costs", "communities", "lists"];
   }
 
   frame() {
     return [
       h("h1", {}, "People"),
+      h("section", { class: "card" }, make(OwnName, { peer: this.peer })),
       h(
         "p",
         { class: "soft" },
@@ -36,6 +40,7 @@ export class PeoplePage extends LivePage {
       ),
       this.#people,
       make(InviteField, {}),
+      this.#unheard,
       h("h2", {}, "Communities"),
       h(
         "p",
@@ -56,11 +61,11 @@ export class PeoplePage extends LivePage {
 
   /** @param {import("../api/peer.js").Peer} peer */
   async read(peer) {
-    const [spaces, neighbours, costs, muted, all] = await Promise.all([
+    const [spaces, neighbours, costs, lists, all] = await Promise.all([
       peer.spaces(),
       peer.neighbours(),
       peer.costs().catch(() => []),
-      peer.muted(),
+      peer.lists(),
       peer.communities().catch(() => []),
     ]);
     const know = async (/** @type {import("../api/peer.js").Community} */ community) => ({
@@ -70,12 +75,14 @@ export class PeoplePage extends LivePage {
     });
     const communities = await Promise.all(all.map(know));
     const keys = new Set(all.map(({ community }) => community));
-    return { spaces: spaces.filter(({ space }) => !keys.has(space)), neighbours, costs, muted, communities };
+    return { spaces: spaces.filter(({ space }) => !keys.has(space)), neighbours, costs, lists, communities };
   }
 
   /** @param {Shown} shown */
-  draw({ spaces, neighbours, costs, muted, communities }) {
-    this.#muted = new Set(muted);
+  draw({ spaces, neighbours, costs, lists, communities }) {
+    this.#muted = new Set(lists.muted.map(({ who }) => who));
+    const is_any = lists.muted.length + lists.blocked.length > 0;
+    this.#unheard.replaceChildren(...(is_any ? [h("h2", {}, "Whom you do not hear"), make(UnheardList, { lists, page: this })] : []));
     this.#drawCommunities(communities);
     this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
     const invite = h(
@@ -132,13 +139,15 @@ export class PeoplePage extends LivePage {
 
   #founding() {
     const title = h("input", { type: "text", maxLength: 64, "aria-label": "What the new community is called", placeholder: "Our choir" });
+    const name = h("input", { type: "text", maxLength: 64, "aria-label": "The name that you carry there", placeholder: "your name there" });
+    void this.peer?.ownName().then((own) => (name.value ||= own));
     const found = async (/** @type {Event} */ event) => {
       event.preventDefault();
       if (!title.value.trim()) return;
-      await this.do(() => this.peer?.foundCommunity(title.value.trim()));
+      await this.do(() => this.peer?.foundCommunity(title.value.trim(), name.value.trim()));
       title.value = "";
     };
-    return h("form", { class: "buttons", onsubmit: found }, title, h("button", {}, "Found a community"));
+    return h("form", { class: "buttons", onsubmit: found }, title, name, h("button", {}, "Found a community"));
   }
 
   /** @param {Space} space */
@@ -236,10 +245,19 @@ export function wordsOfSpace(space) {
   return [stateOfSpace(space), ...taken].join("; ");
 }
 
+/** Whether an invite to a space was refused; until it is answered nobody knows. @param {Space} space */
+export const isRefused = (space) => Boolean(space.invite) && !space.is_waiting;
+
 /** @param {Space} space */
 function stateOfSpace(space) {
-  if (space.invite && space.invite !== "waiting") return `the invite was refused: ${space.invite}`;
-  if (space.is_waiting) return "waiting for them to let you in";
+  if (isRefused(space)) return `the invite was refused: ${space.invite}`;
+  const state = reachOfSpace(space);
+  if (!space.is_waiting || space.state === "live" || space.state === "loading") return state;
+  return space.state === "denied" ? "connected, waiting for an answer to the invite" : `the invite is not answered yet; ${state}`;
+}
+
+/** @param {Space} space */
+function reachOfSpace(space) {
   switch (space.state) {
     case "live":
       return `up to date, changes come at once${space.from ? ` from ${space.from}` : ""}`;
@@ -247,12 +265,14 @@ function stateOfSpace(space) {
       return `being fetched${space.from ? ` from ${space.from}` : ""}`;
     case "connecting":
       return "being called";
+    case "waiting":
+      return "waits until they accept what you wrote";
     case "denied":
-      return "does not share with you";
+      return space.is_community ? "nobody who is connected is in it" : "does not share with you; ask for a new link";
     case "unreachable":
       return space.seen_ms
         ? `away, last here ${ago(space.seen_ms)}; what you have stays readable`
-        : `not reached yet${space.problem ? `: ${space.problem}` : ""}`;
+        : `not reached yet, and called again by itself${space.problem ? `: ${space.problem}` : ""}`;
     case "offline":
       return "your peer calls nobody";
     default:

@@ -1,3 +1,4 @@
+import { hrefOf } from "../api/peer.js";
 import { h, withCode } from "../dom.js";
 
 /** @typedef {import("../api/problem.js").Problem} Problem */
@@ -11,9 +12,13 @@ export class ProblemCard extends HTMLElement {
 
   connectedCallback() {
     const { problem } = this;
+    const places = problem?.places ?? [];
     this.setAttribute("role", "alert");
+    // Who is shown the way has no trouble.
+    this.classList.toggle("shows-way", places.length > 0);
     this.replaceChildren(
       h("p", { class: "title" }, capitalize(problem?.title ?? "")),
+      places.length > 0 ? h("ul", { class: "wants" }, places.map(({ path, label }) => h("li", {}, h("a", { href: hrefOf(path) }, label)))) : "",
       problem?.detail ? h("p", {}, withCode(capitalize(problem.detail))) : "",
       problem?.fix ? h("p", {}, h("strong", {}, "What to do: "), withCode(problem.fix)) : "",
       this.again ? h("p", { class: "buttons" }, h("button", { type: "button", onclick: this.again }, "Try again")) : "",

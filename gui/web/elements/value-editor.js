@@ -215,6 +215,8 @@ function kindOf(value) {
  */
 export function editable(reading, path) {
   const json = /^application\/json\b/.test(reading.type);
+  if (!json && !reading.type.startsWith("text/"))
+    throw new Problem(0, "this is a file", `its type is ${reading.type}, which is no text that could be edited here`, "Replace, on its page, puts another file in its place");
   if (reading.truncated)
     throw new Problem(
       0,
@@ -222,14 +224,6 @@ export function editable(reading, path) {
       "it has more than 256 kB",
       `edit a part of it, or run \`timebus edit ${path}\``,
     );
-  if (!json && !reading.type.startsWith("text/")) {
-    throw new Problem(
-      0,
-      "this is a file",
-      `its type is ${reading.type}`,
-      `write another file over it: \`timebus put ${path} @FILE\``,
-    );
-  }
   if (!json) return { text: reading.text, isText: true, mime: reading.type };
   const value = JSON.parse(reading.text);
   if (typeof value === "string") return { text: value, isText: true, mime: null };

@@ -1,7 +1,7 @@
 import { hrefOf } from "../api/peer.js";
 import { flash, h, make } from "../dom.js";
 import { isElsewhere, showPath } from "../path.js";
-import { plural, preview } from "../words.js";
+import { fileOf, plural, preview } from "../words.js";
 import { ProblemCard } from "./problem-card.js";
 import { ValueEditor, editable } from "./value-editor.js";
 
@@ -22,6 +22,7 @@ const SAVED_MS = 4000;
  * @property {HTMLElement} state
  * @property {HTMLElement} mark
  * @property {HTMLButtonElement} add
+ * @property {HTMLButtonElement} edit
  * @property {HTMLDivElement} beneath
  * @property {HTMLUListElement | null} group
  * @property {ValueEditor | null} editor
@@ -147,6 +148,7 @@ export class ValueTree extends HTMLElement {
         text,
       );
     const add = button("Add", () => this.#add(node), "add");
+    const edit = button("Edit", () => void this.#edit(node), "");
     /** @type {Row} */
     const row = {
       item: h("li", { role: "treeitem", tabIndex: -1 }),
@@ -162,6 +164,7 @@ export class ValueTree extends HTMLElement {
       state: h("span", { class: "state", role: "status" }),
       mark: h("span", { class: "mark", hidden: true }, "conflict"),
       add,
+      edit,
       beneath: h("div", { class: "beneath", hidden: true }),
       group: null,
       editor: null,
@@ -183,7 +186,7 @@ export class ValueTree extends HTMLElement {
             "span",
             { class: "actions" },
             add,
-            button("Edit", () => void this.#edit(node), ""),
+            edit,
             button("Delete", () => void this.#remove(node), "danger"),
           )
         : "",
@@ -209,8 +212,11 @@ export class ValueTree extends HTMLElement {
     } else {
       row.item.removeAttribute("aria-expanded");
       const look = preview(node.value);
-      text = look.text;
-      row.value.className = `value ${look.kind}`;
+      const is_apart = look.kind === "link" && node.value.link === showPath(isElsewhere(node.path) ? node.path.slice(1) : node.path);
+      text = is_apart ? "kept apart" : look.text;
+      row.value.className = `value ${is_apart ? "parts" : look.kind}`;
+      // What is no text is replaced, not edited; what is kept apart is changed where it is.
+      row.edit.hidden = is_apart || (look.kind === "file" && !fileOf(node.value)?.mime.startsWith("text/"));
     }
     row.value.textContent = text;
     row.twisty.classList.toggle("leaf", !node.hasParts);

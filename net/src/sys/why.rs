@@ -206,7 +206,7 @@ fn actions(verb: Verb) -> Actions {
 
 fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) -> String {
     match lack {
-        Lack::Actions(actions) => format!("it does not let him {}", join(&action_words(*actions))),
+        Lack::Actions(actions) => format!("it gives no right to {}", join(&action_words(*actions))),
         // What is kept apart has a timeline of its own, and what is granted elsewhere does not reach it.
         Lack::Timeline(Timelines::Only(ids)) => {
             let paths: Vec<String> = rights.mounts().filter(|mount| ids.contains(&mount.timeline)).map(|mount| mount.path.to_string()).collect();
@@ -321,7 +321,7 @@ async fn of_grants(
              names that one: give him a new invite, and take that back with `timebus revoke {lost}`"
         ));
     } else if best.ways.is_empty() && !best.root {
-        why.push("nothing was ever granted to him here, nor to anyone".to_owned());
+        why.push("nothing was ever granted here to this key, nor to anyone".to_owned());
     }
     if verb == Verb::Read
         && question.who.is_none()

@@ -1,0 +1,134 @@
+import { goTo, hrefOf, hrefOfPage, hrefOfSharing } from "../api/peer.js";
+import { h, make } from "../dom.js";
+import { keepApart } from "../keep-apart.js";
+import { isElsewhere, parsePath, segmentOf, showPath } from "../path.js";
+import { listed } from "../words.js";
+import { ValueEditor } from "./value-editor.js";
+
+/** @typedef {import("../path.js").Path} Path */
+/** @typedef {import("../api/peer.js").Grant} Grant */
+/** @typedef {import("../api/peer.js").Apart} Apart */
+
+/** Names that are said; of more it is said how many there are. */
+const NAMED_MAX = 4;
+
+/** Who may read a path, and what the owner can do about that; of somebody else's path, what the owner may do there. */
+export class PathStanding extends HTMLElement {
+  /** @type {import("../api/peer.js").Peer | null} */
+  peer = null;
+  /** @type {import("./notice-list.js").NoticeList | null} */
+  notices = null;
+  /** @type {Path} */
+  path = [];
+  /** Shows the page of a path. @type {(path: Path) => void} */
+  go = () => {};
+  #shown = "";
+  /** @type {() => void} */
+  #stop = () => {};
+
+  connectedCallback() {
+    // What begins with a dot is the system's.
+    if (!this.peer || this.path.some((name) => name.startsWith("."))) return;
+    void this.#look();
+    this.#stop = this.peer.heed(isElsewhere(this.path) ? ["spaces"] : ["grants", "timelines"], () => void this.#look());
+  }
+
+  disconnectedCallback() {
+    this.#stop();
+  }
+
+  async #look() {
+    // It is said beside the values, which show all the same.
+    const parts = await (isElsewhere(this.path) ? this.#elsewhere() : this.#own()).catch(() => []);
+    const now = parts.map((part) => (typeof part === "string" ? part : part.outerHTML)).join("");
+    if (now === this.#shown || this.querySelector("value-editor")) return;
+    this.#shown = now;
+    this.replaceChildren(...parts);
+  }
+
+  /** @returns {Promise<(HTMLElement | string)[]>} */
+  async #own() {
+    const [grants, apart] = await Promise.all([this.peer?.grants() ?? [], this.peer?.apart([]) ?? []]);
+    const around = apart.filter((one) => isWithin(this.path, parsePath(one.path))).sort((a, b) => b.path.length - a.path.length)[0];
+    const readers = around ? around.readers.map(({ name }) => name) : readersOf(grants, apart);
+    const names = [...new Set(readers)].filter((name) => name !== "you");
+    const who = names.includes("anyone") ? "everybody" : listed(names, NAMED_MAX);
+    const path = around?.path ?? showPath(this.path);
+    if (this.path.length === 0) return names.length > 0 ? [words(`Read by ${who}, but for what is kept apart. `), this.#rights()] : [];
+    const share = h("button", { type: "button", class: "link", onclick: () => goTo(hrefOfSharing(path)) }, around ? `Let somebody in to ${path}` : "Share this path");
+    if (around) return [words(`${around.path} is kept apart: ${names.length > 0 ? `read by ${who} and you` : "read by you alone"}. `), share, " · ", this.#rights()];
+    const keep = async () => {
+      try {
+        if (this.peer && (await keepApart(this.peer, path))) this.go(this.path);
+      } catch (error) {
+        this.notices?.sayProblem(error);
+      }
+    };
+    return [
+      words(names.length > 0 ? `Read by ${who}, as all that is not kept apart. ` : "Nobody but you reads this so far. "),
+      h("button", { type: "button", class: "link", onclick: keep }, "Keep this apart"),
+      " · ",
+      share,
+      ...(names.length > 0 ? [" · ", this.#rights()] : []),
+    ];
+  }
+
+  #rights() {
+    return h("a", { href: hrefOfPage("grants") }, "Rights");
+  }
+
+  /** @returns {Promise<(HTMLElement | string)[]>} */
+  async #elsewhere() {
+    const [space = "", ...rest] = this.path;
+    if (await this.peer?.mayWrite(this.path)) {
+      const is_there = await this.peer?.list(this.path, { limit: 1 }).then(
+        () => true,
+        () => false,
+      );
+      return is_there ? [words("You may write here.")] : [words("You may write here. Nothing is here yet. "), this.#adding()];
+    }
+    const grants = (await this.peer?.grantsAt(this.path)) ?? [];
+    const below = grants.filter(({ name, live, can, path }) => name === "you" && live && can.includes("write") && isWithin(parsePath(path), rest));
+    const paths = [...new Set(below.map(({ path }) => path))];
+    return paths.length > 0 ? [words("You may write at "), ...paths.flatMap((path, at) => [at > 0 ? ", " : "", h("a", { href: hrefOf([space, ...parsePath(path)]) }, path)])] : [];
+  }
+
+  /** Adds a first name below a path at which nothing is. */
+  #adding() {
+    const open = () => {
+      const editor = make(ValueEditor, {
+        asksName: true,
+        saves: "Add",
+        save: async (content, name) => {
+          const path = [...this.path, ...parsePath(name).map(segmentOf)];
+          await this.peer?.put(path, content);
+          this.notices?.say(`Added ${showPath(path)}.`);
+          this.go(this.path);
+        },
+        cancel: () => {
+          editor.remove();
+          button.hidden = false;
+        },
+      });
+      button.hidden = true;
+      this.append(editor);
+    };
+    const button = h("button", { type: "button", class: "main", onclick: open }, "Add something below it");
+    return button;
+  }
+}
+
+/** @param {string} text */
+const words = (text) => h("span", {}, text);
+
+/** Whether a path is another one or below it. @param {Path} path @param {Path} above */
+const isWithin = (path, above) => above.every((name, at) => path[at] === name);
+
+/** Who reads all that is not kept apart. @param {Grant[]} grants @param {Apart[]} apart */
+function readersOf(grants, apart) {
+  const is_of_apart = (/** @type {Grant} */ { path }) => apart.some((one) => isWithin(parsePath(path), parsePath(one.path)));
+  const reads = grants.filter((grant) => grant.live && grant.can.includes("read") && !is_of_apart(grant));
+  return reads.map(({ name }) => name);
+}
+
+customElements.define("path-standing", PathStanding);
