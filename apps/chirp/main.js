@@ -114,7 +114,7 @@ async function start() {
         ...(known.length > 0
           ? known.map((key) => personRow(model, key))
           : [
-              h("p", { class: "quiet" }, "Nobody yet. Whoever takes your invite, or gives you one, is here."),
+              h("p", { class: "quiet" }, "Nobody yet. Whoever takes your invite reads you; whoever gives you one is here, and you read them."),
               ...inviteLink(model),
             ]),
       );

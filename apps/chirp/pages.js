@@ -272,7 +272,7 @@ const STATES = {
   live: "connected: what they write is here at once",
   loading: "being fetched",
   connecting: "being called",
-  denied: "does not share with you",
+  denied: "does not share with you: ask them for an invite link, and give them one of yours",
   unreachable: "away; what you have of them stays readable",
   unknown: "nobody who has their posts is known",
   offline: "your peer is offline",
@@ -598,8 +598,8 @@ export function people(model) {
     list.replaceChildren(...keys.map((key) => personRow(model, key)));
     note.textContent =
       keys.length === 0
-        ? "You know nobody yet. Give a friend a link that brings Chirp along."
-        : "These are the people whose spaces are on your peer. Who gives you an invite link is added here.";
+        ? "You read nobody yet. Give a friend a link that brings Chirp along, and take one of theirs: each link lets one read the other."
+        : "These are the people whose spaces are on your peer. Who gives you an invite link is added here; whoever took yours reads you, and is here once you took one of theirs.";
   };
   return {
     title: "People",

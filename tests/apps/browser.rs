@@ -161,6 +161,11 @@ fn an_owner_sees_who_may_do_what_what_others_left_and_files_that_play() {
 }
 
 #[test]
+fn newcomers_are_told_what_is_so_and_led_on() {
+    script("newcomers.mjs", &[&Peer::start(), &Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn every_page_fits_and_can_be_used_by_everybody() {
     script("pages.mjs", &[&Peer::start(), &Peer::start()]);
 }

@@ -679,6 +679,16 @@ export class Peer {
     return (await this.#json("/.sys/output")).lines;
   }
 
+  /** Whether public relays can be used, and whether the owner said so: nothing until he was asked. @returns {Promise<{ possible: boolean, allowed: boolean | null }>} */
+  async publicRelays() {
+    return (await this.#json("/.sys/peers")).public;
+  }
+
+  /** @param {boolean} allowed */
+  allowPublicRelays(allowed) {
+    return this.#post("/.sys/public", { allowed });
+  }
+
   /** @returns {Promise<Neighbour[]>} */
   async neighbours() {
     return (await this.#json("/.sys/peers")).peers;

@@ -320,8 +320,12 @@ export class GrantsPage extends LivePage {
     const submit = async (/** @type {Event} */ event) => {
       event.preventDefault();
       try {
-        const told = await this.peer?.why(can.value, parsePath(path.value), who.value.trim());
+        const parts = parsePath(path.value);
+        const told = await this.peer?.why(can.value, parts, who.value.trim());
         if (!told) return;
+        // Of what may not be read it is not known here whether it is there.
+        const reading = can.value === "shown" && isElsewhere(parts) && !told.allowed ? await this.peer?.why("read", parts, who.value.trim()) : null;
+        const unread = reading && !reading.allowed ? reading.says : [];
         const [first = "", ...more] = told.says;
         const command = told.fix ?? told.ask?.command ?? null;
         const at = showPath(parsePath(path.value));
@@ -333,7 +337,7 @@ export class GrantsPage extends LivePage {
             "div",
             { class: "card stack" },
             h("p", {}, h("strong", {}, withCode(first))),
-            ...lines(more),
+            ...lines([...unread, ...more]),
             told.fix && is_grant ? h("div", { class: "buttons" }, h("button", { type: "button", onclick: fill }, "Give this right…")) : "",
             command ? h("p", { class: "small" }, `${whom}; in a terminal it is: `, h("code", {}, command)) : "",
           ),

@@ -38,6 +38,7 @@ export class InvitesPage extends HTMLElement {
   /** The alias of an app that the link shall bring along. @type {string | null} */
   app = null;
   #made = h("div", {});
+  #public = h("div", {});
   /** What may be read by it. */
   #reads = h("div", { class: "stack" });
   #list = h("ul", { class: "rows" });
@@ -159,6 +160,7 @@ export class InvitesPage extends HTMLElement {
           ),
           h("div", { class: "buttons" }, button),
         ),
+        this.#public,
         this.#made,
         h("h2", {}, "Links you gave, and who came by them"),
         this.#list,
@@ -167,6 +169,40 @@ export class InvitesPage extends HTMLElement {
     show();
     void this.#show();
     void this.#showReads();
+    void this.#askPublic();
+  }
+
+  /** Asks once whether public relays may be used: before that nobody beyond the local network is contacted. */
+  async #askPublic() {
+    const { possible, allowed } = (await this.peer?.publicRelays().catch(() => null)) ?? { possible: false, allowed: null };
+    if (!possible || typeof allowed === "boolean") return;
+    const answer = (/** @type {boolean} */ yes) => async () => {
+      try {
+        await this.peer?.allowPublicRelays(yes);
+        this.#public.replaceChildren(yes ? h("p", { class: "note" }, "Links that you make from now on lead to you over the internet, too.") : "");
+      } catch (error) {
+        this.notices?.sayProblem(error);
+      }
+    };
+    this.#public.replaceChildren(
+      h(
+        "div",
+        { class: "card stack" },
+        h("h2", {}, "Shall people outside your network reach you, too?"),
+        h(
+          "p",
+          { class: "soft" },
+          "Public relays then pass on what you say to each other. They see your address and whom you talk to, but not what is said.",
+          " Without them a link works in your own network, and at addresses that lead to you.",
+        ),
+        h(
+          "div",
+          { class: "buttons" },
+          h("button", { type: "button", onclick: answer(true) }, "Use public relays"),
+          h("button", { type: "button", onclick: answer(false) }, "Only my own network"),
+        ),
+      ),
+    );
   }
 
   /** What whoever reads everything would read, and keeping some of it apart. */
@@ -193,8 +229,8 @@ export class InvitesPage extends HTMLElement {
         {},
         h("a", { href: hrefOf(parsePath(path)) }, path),
         " ",
-        path === "/profile"
-          ? h("span", { class: "soft small" }, "what you are called")
+        path === "/profile" || path === `/${this.app}`
+          ? h("span", { class: "soft small" }, path === "/profile" ? "what you are called" : `what ${this.app} shows`)
           : h("button", { type: "button", class: "link small", "aria-label": `Keep ${path} apart`, onclick: () => void keep(path) }, "keep it apart"),
       );
     const more = page?.next ? h("li", { class: "soft" }, "and more") : "";

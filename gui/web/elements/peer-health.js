@@ -80,7 +80,9 @@ function network({ network, spaces }) {
       found.push({ grade: "note", says: `The relay ${relay.url} is not connected.`, fix: relay.problem ?? "Look whether it runs." });
   // A community is nobody who could be away or share something: it comes from those who are in it.
   const people = spaces.filter(({ is_community }) => !is_community);
-  const lost = people.filter(({ state }) => state === "unreachable" || state === "unknown");
+  const is_away = (/** @type {(typeof people)[number]} */ { state }) => state === "unreachable" || state === "unknown";
+  const lost = people.filter((space) => is_away(space) && space.seen_ms);
+  const never = people.filter((space) => is_away(space) && !space.seen_ms);
   const denied = people.filter(({ state }) => state === "denied");
   const names = (/** @type {typeof spaces} */ all) =>
     all
@@ -93,10 +95,12 @@ function network({ network, spaces }) {
       says: `Away: ${names(lost)}. What you have of them stays readable.`,
       fix: "They are called again by themselves.",
     });
+  if (never.length > 0)
+    found.push({ grade: "note", says: `Not reached yet: ${names(never)}.`, fix: "They are called again by themselves; People tells how it is." });
   if (denied.length > 0)
     found.push({ grade: "note", says: `Does not share with you: ${names(denied)}.`, fix: "Ask for a new invite." });
-  if (people.length > 0 && lost.length + denied.length < people.length)
-    found.push({ grade: "good", says: `Connected with ${plural(people.length - lost.length - denied.length, "person", "people")}.` });
+  const reached = people.length - lost.length - never.length - denied.length;
+  if (reached > 0) found.push({ grade: "good", says: `Connected with ${plural(reached, "person", "people")}.` });
   return found;
 }
 

@@ -2,7 +2,7 @@ import { hrefOf, hrefOfPage } from "../api/peer.js";
 import { h, make } from "../dom.js";
 import { CommunityCard } from "./community-card.js";
 import { InviteField } from "./invite-field.js";
-import { ago, plural, size } from "../words.js";
+import { ago, listed, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 import { OwnName } from "./own-name.js";
 import { UnheardList } from "./unheard-list.js";
@@ -12,7 +12,11 @@ import { UnheardList } from "./unheard-list.js";
 
 /** @typedef {import("./community-card.js").Known} Known */
 
-/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], lists: import("./unheard-list.js").Lists, communities: Known[] }} Shown */
+/** @typedef {{ spaces: Space[], gave: [string, string[]][], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], lists: import("./unheard-list.js").Lists, communities: Known[] }} Shown */
+
+/** Spaces of which it is asked what may be done there, and rights that are named of one. */
+const ASKED_MAX = 50;
+const GIVEN_MAX = 4;
 
 /** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
 export class PeoplePage extends LivePage {
@@ -22,6 +26,8 @@ export class PeoplePage extends LivePage {
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
   #costs = new Map();
+  /** What the owner of a space lets one do there. @type {Map<string, string[]>} */
+  #gave = new Map();
   /** Whom one does not want to hear. @type {Set<string>} */
   #muted = new Set();
 
@@ -75,15 +81,23 @@ export class PeoplePage extends LivePage {
     });
     const communities = await Promise.all(all.map(know));
     const keys = new Set(all.map(({ community }) => community));
-    return { spaces: spaces.filter(({ space }) => !keys.has(space)), neighbours, costs, lists, communities };
+    const people = spaces.filter(({ space }) => !keys.has(space));
+    const own = (/** @type {Space} */ { space }) =>
+      peer.grantsAt([`@${space}`]).then(
+        (grants) => /** @type {[string, string[]]} */ ([space, wordsOfGiven(grants)]),
+        () => /** @type {[string, string[]]} */ ([space, []]),
+      );
+    const gave = await Promise.all(people.slice(0, ASKED_MAX).map(own));
+    return { spaces: people, gave, neighbours, costs, lists, communities };
   }
 
   /** @param {Shown} shown */
-  draw({ spaces, neighbours, costs, lists, communities }) {
+  draw({ spaces, gave, neighbours, costs, lists, communities }) {
     this.#muted = new Set(lists.muted.map(({ who }) => who));
     const is_any = lists.muted.length + lists.blocked.length > 0;
     this.#unheard.replaceChildren(...(is_any ? [h("h2", {}, "Whom you do not hear"), make(UnheardList, { lists, page: this })] : []));
     this.#drawCommunities(communities);
+    this.#gave = new Map(gave);
     this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
     const invite = h(
       "li",
@@ -163,6 +177,7 @@ export class PeoplePage extends LivePage {
         h("code", { class: "soft", title: space.space }, `${space.space.slice(0, 8)}…`),
         h("span", { class: `state ${space.state}` }, wordsOfSpace(space)),
       ),
+      this.#given(space),
       this.#rebind(space),
       this.#cost(space),
       h(
@@ -195,6 +210,12 @@ export class PeoplePage extends LivePage {
         ),
       ),
     );
+  }
+
+  /** What somebody gave the owner. @param {Space} space */
+  #given({ space }) {
+    const given = this.#gave.get(space) ?? [];
+    return given.length > 0 ? h("p", { class: "soft small" }, `lets you ${listed(given, GIVEN_MAX)}`) : "";
   }
 
   /** Who somebody is said to be now who lost his keys, and moving his name there. @param {Space} space */
@@ -243,6 +264,16 @@ export class PeoplePage extends LivePage {
 export function wordsOfSpace(space) {
   const taken = (space.taken_back ?? []).map(({ path, says }) => `${path === "/" ? "" : `of ${path} `}${says}; what is here is of before`);
   return [stateOfSpace(space), ...taken].join("; ");
+}
+
+/** What the owner may do somewhere, each right once. @param {import("../api/peer.js").Grant[]} grants */
+function wordsOfGiven(grants) {
+  const own = grants.filter(({ name, live }) => name === "you" && live);
+  const words = own.map(({ can, path }) => {
+    const may = ["read", "write"].filter((one) => can.includes(one)).join(" and ");
+    return may && `${may} ${path === "/" ? "all that is not kept apart" : path}`;
+  });
+  return [...new Set(words.filter(Boolean))];
 }
 
 /** Whether an invite to a space was refused; until it is answered nobody knows. @param {Space} space */

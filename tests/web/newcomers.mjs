@@ -1,0 +1,225 @@
+// What people meet who never saw timebus: each page says what is so, and leads on to what they want.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { accessible, http, peers, person, same, shot, signIn, timebus, until, withBrowser } from "./web.mjs";
+
+const [ada, bob, carla] = peers;
+const json = { "content-type": "application/json" };
+/** @param {any} peer @param {string} path @param {any} value */
+const put = (peer, path, value) => http(peer, path, { method: "PUT", headers: json, body: JSON.stringify(value) });
+/** @param {any} peer @param {string} path */
+const value = async (peer, path) => {
+  const answer = await http(peer, path);
+  return answer.status === 200 ? answer.json() : null;
+};
+/** @param {string} link */
+const payloadOf = (link) => link.trim().split("/").pop() ?? "";
+const linkOf = (/** @type {string[]} */ ...args) => timebus(ada, "invite", ...args).split("\n")[0] ?? "";
+
+/** A page as a phone shows it: nothing is cut off. @param {import("playwright-core").Page} page @param {string} name */
+async function onPhone(page, name) {
+  const size = page.viewportSize();
+  await page.setViewportSize({ width: 390, height: 844 });
+  await shot(page, `newcomers-${name}-390`);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  if (wide > 0) throw new Error(`${name}: ${wide} pixels are cut off at the side`);
+  if (size) await page.setViewportSize(size);
+  await shot(page, `newcomers-${name}`);
+  await accessible(page, name);
+}
+
+await withBrowser(async (browser) => {
+  const [hers, his] = [await person(browser), await person(browser)];
+  const [a, b] = [hers.page, his.page];
+  const at = (/** @type {any} */ peer, /** @type {string} */ path) => `http://localhost:${peer.port}${path}`;
+  await signIn(ada, a);
+
+  // She says what she is called, and the first page leads there.
+  await a.getByRole("link", { name: /Say what you are called/ }).click();
+  await a.getByLabel("What you are called").fill("Ada");
+  await a.getByRole("button", { name: "Save the name" }).click();
+  await a.getByText("Saved. Whoever may read").waitFor();
+  same(await value(ada, "/profile/name"), "Ada", "her name");
+  await onPhone(a, "name");
+
+  // A path says who may read it, is kept apart, and leads to a link for it alone.
+  await put(ada, "/diary/monday", "rain");
+  await put(ada, "/films/list", ["one", "two"]);
+  await a.goto(at(ada, "/diary"));
+  await a.getByText("Nobody but you reads this so far.").waitFor();
+  await a.getByRole("button", { name: "Keep this apart" }).click();
+  await a.getByText("/diary is kept apart: read by you alone.").waitFor();
+  await a.getByText("monday").first().waitFor();
+  await onPhone(a, "apart");
+  await a.goto(at(ada, "/"));
+  await a.getByRole("treeitem", { name: "diary kept apart" }).waitFor();
+  await a.goto(at(ada, "/diary"));
+  await a.getByRole("button", { name: "Let somebody in to /diary" }).click();
+  const role = a.getByLabel("Whoever has the link may");
+  same(await role.inputValue(), "apart-read", "what the link is to give");
+  same(await a.getByLabel("The path that they may read, and nothing else").inputValue(), "/diary", "the path that was shown");
+  // The link says what it means, as on the command line.
+  await a.getByText("How often, how long, and whom they may bring").click();
+  await a.getByLabel("A note for yourself").fill("for Bob");
+  await a.getByRole("button", { name: "Make a link" }).click();
+  const made = a.locator("made-link");
+  await made.getByText("Whoever takes it reads /diary and nothing else.").waitFor();
+  await made.getByText("They also see the names of all paths that you keep apart").waitFor();
+  await made.getByText("They may let others in to the same, and those again, 3 levels in all.").waitFor();
+  await made.getByText("Only programs on this machine can reach this peer").waitFor();
+  const row = a.locator("invites-page .rows > li").first();
+  await row.getByText("reads /diary and nothing else").waitFor();
+  await row.getByText("“for Bob”").waitFor();
+  await onPhone(a, "link");
+  const link = (await made.locator("code").first().textContent()) ?? "";
+  // A path without a slash is the same path; what is read by everybody can be kept apart first.
+  await role.selectOption("read");
+  await a.getByRole("button", { name: "Keep /films apart" }).waitFor();
+  await role.selectOption("apart-write");
+  await a.getByLabel("The path that they may read and write, and nothing else").fill("shopping");
+  await a.getByRole("button", { name: "Make a link" }).click();
+  await made.getByText("Whoever takes it reads /shopping and nothing else, writes in /shopping.").waitFor();
+
+  // He takes the first link: it asks what he is called, and leads to what was given.
+  await signIn(bob, b);
+  await b.getByRole("heading", { name: "Start an app" }).waitFor();
+  await b.goto(at(bob, `/.join#${payloadOf(link)}`));
+  await b.getByText("The link leads to the machine alone on which it was made.").waitFor();
+  await b.getByLabel("What you are called").fill("Bob");
+  await onPhone(b, "join");
+  await b.getByRole("button", { name: "Join", exact: true }).click();
+  await b.getByText(/^Joined: up to date/).waitFor();
+  same(await value(bob, "/profile/name"), "Bob", "his name");
+  await b.getByRole("link", { name: "Go to /diary" }).click();
+  await b.getByText("monday").first().waitFor();
+
+  // What was not given is not said to be empty, and shows by itself once it is given.
+  await b.goto(at(bob, "/@Ada/films"));
+  await b.getByText("Not given to you, or nothing is there").waitFor();
+  await b.getByText("ask Ada for a link to this path").waitFor();
+  await onPhone(b, "not-given");
+  await b.goto(at(bob, "/@Ada"));
+  await b.getByText("This is what was given to you here").waitFor();
+  await b.getByRole("link", { name: "/diary" }).waitFor();
+  same(await b.getByText("Nothing is here").count(), 0, "it is not said to be empty");
+  await onPhone(b, "given");
+  await b.goto(at(bob, "/@Ada/films"));
+  await b.getByText("Not given to you, or nothing is there").waitFor();
+  await a.goto(at(ada, "/.sys/grants"));
+  await a.getByLabel("Who: a name, a key, or anyone").fill("Bob");
+  await a.getByLabel("At this path, and below").fill("/films");
+  await a.getByRole("button", { name: "See what it means" }).click();
+  await a.getByRole("button", { name: "Keep /films apart first, to give that alone" }).click();
+  await a.getByRole("button", { name: "Keep /films apart first, to give that alone" }).waitFor({ state: "detached" });
+  await onPhone(a, "grant");
+  await a.getByRole("button", { name: "Give this right" }).click();
+  await b.getByText("list").first().waitFor();
+
+  // A second link of hers leads to a place where he may write and nothing is yet.
+  await b.goto(at(bob, `/.join#${payloadOf(linkOf("--to", "/wall", "--can", "write", "--quota", "1MB"))}`));
+  await b.getByRole("button", { name: "Join", exact: true }).click();
+  await b.getByRole("link", { name: "Go to /wall" }).click();
+  await b.getByText("You may write here. Nothing is here yet.").waitFor();
+  await b.getByRole("button", { name: "Add something below it" }).click();
+  await b.getByLabel("Name, or names with slashes").fill("hello");
+  await b.getByLabel("Value").first().fill("it is me");
+  await b.locator("path-standing").getByRole("button", { name: "Add", exact: true }).click();
+  await b.getByText("it is me").first().waitFor();
+  await b.goto(at(bob, "/@Ada"));
+  await b.getByText("You may write at").waitFor();
+  await onPhone(b, "may-write");
+
+  // Whom she mutes she can hear again, also one whom she does not follow.
+  for (const words of ["one", "two"])
+    timebus(bob, "inbox", "send", "note", `@${ada.id}/wall`, "--from", `/said/${words}`, "--body", JSON.stringify(words));
+  await a.goto(at(ada, "/.sys/inbox"));
+  await a.getByRole("button", { name: "Mute Bob" }).first().click();
+  await a.getByText("Nobody whom you hear has left you anything.").waitFor();
+  await a.goto(at(ada, "/.sys/people"));
+  await a.getByRole("button", { name: "Hear again: Bob" }).waitFor();
+  await a.goto(at(ada, "/.sys/inbox"));
+  await onPhone(a, "muted");
+  await a.getByRole("button", { name: "Hear again: Bob" }).click();
+  await a.getByRole("button", { name: "Remove all 2 of Bob" }).first().click();
+  await a.getByText("Nobody has left you anything.").waitFor();
+  same((await http(ada, "/.sys/inbox")).json().notices, [], "all of it is gone");
+
+  // Who made the link is away: nothing was refused, and it goes on by itself.
+  const away = timebus(carla, "invite").split("\n")[0] ?? "";
+  timebus(carla, "down");
+  await b.goto(at(bob, `/.join#${payloadOf(away)}`));
+  await b.getByRole("button", { name: "Join", exact: true }).click();
+  await b.getByText(/^Joined: the invite is not answered yet/).waitFor();
+  await b.getByText("Your peer goes on by itself").waitFor();
+  await onPhone(b, "waits");
+  same(await b.getByText("refused").count(), 0, "nobody refused it");
+  await b.getByRole("link", { name: "People" }).click();
+  await b.getByText(/^the invite is not answered yet/).waitFor();
+  await b.goto(at(bob, `/@${carla.id}`));
+  await b.locator("problem-card").waitFor();
+  same(await b.getByText("Prefer:").count(), 0, "what programs send is not told to people");
+
+  // A link that was taken back is refused, and that is said.
+  const back = linkOf();
+  const { id } = (await http(ada, "/.sys/invites")).json().invites.toSorted((x, y) => y.created_ms - x.created_ms)[0];
+  timebus(ada, "invites", "revoke", id);
+  timebus(bob, "unfollow", "Ada");
+  await b.goto(at(bob, `/.join#${payloadOf(back)}`));
+  await b.getByRole("button", { name: "Join", exact: true }).click();
+  await b.getByText(/^Not joined: the invite was refused/).waitFor();
+
+  // A lost phone is removed where the devices are.
+  await a.goto(at(ada, "/.sys/peer"));
+  await a.getByText("this one").waitFor();
+  await a.getByRole("button", { name: "Add a device" }).click();
+  await made.getByText("Send it to nobody but yourself.").waitFor();
+  await onPhone(a, "add-device");
+  const folder = mkdtempSync(join(tmpdir(), "timebus-phone-"));
+  const phone = (await made.locator("code").first().textContent()) ?? "";
+  try {
+    execFileSync(process.env.TIMEBUS ?? "timebus", ["--home", join(folder, "home"), "join", phone, "--yes"], { stdio: "pipe" });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  const lost = await until("there are two", async () => (await http(ada, "/.sys/devices")).json().devices.find((one) => !one.this));
+  await a.getByLabel(`What ${lost.name} is called`).fill("phone");
+  await a.getByLabel(`What ${lost.name} is called`).press("Enter");
+  await a.getByRole("button", { name: "Remove phone…" }).click();
+  await a.getByText("What phone writes from now on counts nowhere").waitFor();
+  await onPhone(a, "devices");
+  same((await http(ada, "/.sys/devices")).json().devices.length, 2, "asking removes nothing");
+  await a.getByRole("button", { name: "Remove this device" }).click();
+  await a.getByText("phone: no device of yours any more.").waitFor();
+  same((await http(ada, "/.sys/devices")).json().devices.length, 1, "it is removed");
+  await a.getByText("1 device of before").waitFor();
+
+  // A community: the name there, all notices, and whoever makes trouble.
+  await a.goto(at(ada, "/.sys/people"));
+  await a.getByLabel("What the new community is called").fill("Garden");
+  await a.getByLabel("The name that you carry there").fill("Ada the gardener");
+  await a.getByRole("button", { name: "Found a community" }).click();
+  await a.getByText(/you organize it as Ada the gardener/).waitFor();
+  for (let count = 1; count <= 7; count += 1) timebus(ada, "community", "post", "Garden", `notice ${count}`);
+  await b.goto(at(bob, `/.join#${payloadOf(timebus(ada, "invite", "--to", "@Garden", "--can", "member").split("\n")[0] ?? "")}`));
+  await b.getByLabel("The name that you carry there").fill("Bob the mole");
+  await b.getByRole("button", { name: "Join", exact: true }).click();
+  await b.getByRole("link", { name: "Go to its members and its board" }).click();
+  await b.getByText("notice 7").waitFor();
+  await a.getByText("Organize the members").click();
+  await a.getByRole("button", { name: "Show all 7 notices" }).click();
+  await a.getByText("notice 1").waitFor();
+  await onPhone(a, "community");
+  await a.locator("community-card .rows > li", { hasText: "notice 1" }).getByRole("button", { name: "take it off" }).click();
+  await until("it is off the board", async () => {
+    const [{ community }] = (await http(ada, "/.sys/communities")).json().communities;
+    return (await http(ada, `/.sys/communities/${community}/board`)).json().notices.length === 6;
+  });
+  await a.getByText("Organize the members").click();
+  await a.getByRole("button", { name: "Remove Bob the mole" }).click();
+  await b.getByText("you are no member any more").waitFor();
+  for (const [who, { complaints }] of Object.entries({ hers, his })) same(complaints, [], `the browser of ${who} complains of nothing`);
+});
