@@ -173,7 +173,7 @@ export class LiveTree {
       this.told.changed(root, false);
     }
     if (this.#unwatch || !isElsewhere(root.path) || ![403, 404, 503].includes(problem.status)) return;
-    const stop = this.peer.heed(["spaces"], () => {
+    const stop = this.peer.heed(["spaces", `grants/${root.path.join("/")}`], () => {
       if (root.state === "failed" && !this.#isBeginning && !this.#over) void this.#begin();
     });
     this.#unwatch = () => {

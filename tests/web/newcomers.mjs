@@ -135,7 +135,8 @@ await withBrowser(async (browser) => {
 
   // Whom she mutes she can hear again, also one whom she does not follow.
   for (const words of ["one", "two"])
-    timebus(bob, "inbox", "send", "note", `@${ada.id}/wall`, "--from", `/said/${words}`, "--body", JSON.stringify(words));
+    timebus(bob, "inbox", "send", "note", `@${ada.id}/wall/${words}`, "--from", `/said/${words}`, "--body", JSON.stringify(words));
+  await until("both are there", async () => (await http(ada, "/.sys/inbox")).json().notices.length === 2);
   await a.goto(at(ada, "/.sys/inbox"));
   await a.getByRole("button", { name: "Mute Bob" }).first().click();
   await a.getByText("Nobody whom you hear has left you anything.").waitFor();
@@ -153,7 +154,7 @@ await withBrowser(async (browser) => {
   timebus(carla, "down");
   await b.goto(at(bob, `/.join#${payloadOf(away)}`));
   await b.getByRole("button", { name: "Join", exact: true }).click();
-  await b.getByText(/^Joined: the invite is not answered yet/).waitFor();
+  await b.getByText(/^On its way: the invite is not answered yet/).waitFor();
   await b.getByText("Your peer goes on by itself").waitFor();
   await onPhone(b, "waits");
   same(await b.getByText("refused").count(), 0, "nobody refused it");
@@ -218,7 +219,6 @@ await withBrowser(async (browser) => {
     const [{ community }] = (await http(ada, "/.sys/communities")).json().communities;
     return (await http(ada, `/.sys/communities/${community}/board`)).json().notices.length === 6;
   });
-  await a.getByText("Organize the members").click();
   await a.getByRole("button", { name: "Remove Bob the mole" }).click();
   await b.getByText("you are no member any more").waitFor();
   for (const [who, { complaints }] of Object.entries({ hers, his })) same(complaints, [], `the browser of ${who} complains of nothing`);

@@ -71,13 +71,17 @@ export class CommunityCard extends HTMLElement {
     const all = notices.map((notice) => this.#notice(community, notice));
     const list = h("ul", { class: "rows" }, all.slice(0, SHOWN_MAX));
     if (all.length <= SHOWN_MAX) return list;
+    const key = `board ${community.community}`;
     const show = () => {
+      this.page?.opened.add(key);
       list.append(...all.slice(SHOWN_MAX));
       more.remove();
     };
     const many = notices.length < NOTICES_MAX ? `all ${notices.length}` : `the last ${notices.length}`;
     const more = h("button", { type: "button", class: "link", onclick: show }, `Show ${many} notices`);
-    return h("div", { class: "stack" }, list, h("p", { class: "small" }, more));
+    const board = h("div", { class: "stack" }, list, h("p", { class: "small" }, more));
+    if (this.page?.opened.has(key)) show();
+    return board;
   }
 
   /** @param {Community} community @param {import("../api/peer.js").Notice} notice */
@@ -116,7 +120,11 @@ export class CommunityCard extends HTMLElement {
         member.organizer ? "" : h("button", { type: "button", onclick: () => promote(member) }, `Make ${member.name} an organizer`),
         h("button", { type: "button", class: "danger", onclick: () => remove(member) }, `Remove ${member.name}`),
       );
-    return h("div", {}, all, h("details", {}, h("summary", {}, "Organize the members"), h("ul", { class: "rows" }, others.map(row))));
+    const key = `members ${community}`;
+    const opened = this.page?.opened;
+    const details = h("details", { open: opened?.has(key) }, h("summary", {}, "Organize the members"), h("ul", { class: "rows" }, others.map(row)));
+    details.addEventListener("toggle", () => (details.open ? opened?.add(key) : opened?.delete(key)));
+    return h("div", {}, all, details);
   }
 
   /** The name that the owner carries there. @param {Community} community */

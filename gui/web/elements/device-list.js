@@ -88,7 +88,7 @@ export class DeviceList extends HTMLElement {
 
   /** What removing one means, before it is done. @param {Device} device @param {HTMLElement} place */
   #asking(device, place) {
-    const made = h("input", { type: "checkbox", checked: true });
+    const made = h("input", { type: "checkbox" });
     const remove = () =>
       this.#do(async () => {
         const told = await this.peer?.removeDevice(device.device, made.checked);
@@ -104,7 +104,7 @@ export class DeviceList extends HTMLElement {
     return [
       h("h3", {}, "This is what it would do"),
       h("p", {}, `What ${device.name} writes from now on counts nowhere, and nothing new goes there. It keeps what it has, and what it wrote so far stays.`),
-      h("label", { class: "check" }, made, " also the devices that it made yours: whoever found it may have made one"),
+      h("label", { class: "check" }, made, " also the devices that it made yours, if it was not you who did that"),
       h(
         "div",
         { class: "buttons" },

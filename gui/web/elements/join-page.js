@@ -200,7 +200,8 @@ export class JoinPage extends HTMLElement {
     let is_settled = false;
     const show = (/** @type {Space | null} */ space) => {
       if (is_settled) return;
-      said.textContent = space ? `${isRefused(space) ? "Not joined" : "Joined"}: ${wordsOfSpace(space)}.` : "Joined.";
+      const became = space && isRefused(space) ? "Not joined" : space?.is_waiting ? "On its way" : "Joined";
+      said.textContent = `${became}${space ? `: ${wordsOfSpace(space)}` : ""}.`;
       const who = glance.inviter || "whoever invited you";
       if (space && isRefused(space)) {
         is_settled = true;

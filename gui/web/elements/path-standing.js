@@ -30,7 +30,7 @@ export class PathStanding extends HTMLElement {
     // What begins with a dot is the system's.
     if (!this.peer || this.path.some((name) => name.startsWith("."))) return;
     void this.#look();
-    this.#stop = this.peer.heed(isElsewhere(this.path) ? ["spaces"] : ["grants", "timelines"], () => void this.#look());
+    this.#stop = this.peer.heed(isElsewhere(this.path) ? [`grants/${this.path.join("/")}`] : ["grants", "timelines"], () => void this.#look());
   }
 
   disconnectedCallback() {

@@ -26,6 +26,8 @@ export class PeoplePage extends LivePage {
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
   #costs = new Map();
+  /** What somebody opened on the cards of communities, which are drawn anew with each change. @type {Set<string>} */
+  opened = new Set();
   /** What the owner of a space lets one do there. @type {Map<string, string[]>} */
   #gave = new Map();
   /** Whom one does not want to hear. @type {Set<string>} */
