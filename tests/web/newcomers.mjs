@@ -78,7 +78,7 @@ await withBrowser(async (browser) => {
   const link = (await made.locator("code").first().textContent()) ?? "";
   // A path without a slash is the same path; what is read by everybody can be kept apart first.
   await role.selectOption("read");
-  await a.getByRole("button", { name: "Keep /films apart" }).waitFor();
+  await a.getByRole("button", { name: "keep it apart: /films" }).waitFor();
   await role.selectOption("apart-write");
   await a.getByLabel("The path that they may read and write, and nothing else").fill("shopping");
   await a.getByRole("button", { name: "Make a link" }).click();

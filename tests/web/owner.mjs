@@ -110,7 +110,7 @@ await withBrowser(async (browser) => {
   await notices.filter({ hasText: "I brought bread" }).waitFor();
   await shot(page, "owner-inbox");
   await accessible(page, "inbox");
-  await notices.filter({ hasText: "soup?" }).getByRole("button", { name: "Remove" }).click();
+  await notices.filter({ hasText: "soup?" }).getByRole("button", { name: "Remove", exact: true }).click();
   await until("it is removed", async () => (await inbox()).notices.length === 1);
   await notices.filter({ hasText: "soup?" }).waitFor({ state: "detached" });
   same((await inbox()).notices[0].kind, "reply", "and nothing else is");
@@ -140,7 +140,7 @@ await withBrowser(async (browser) => {
   await page.getByText("Bob", { exact: true }).waitFor();
   await put(alice, "/diary/monday", "rain");
   await role.selectOption("apart-read");
-  await page.getByLabel("The path that they may read", { exact: true }).fill("/diary");
+  await page.getByLabel("The path that they may read, and nothing else").fill("/diary");
   await make(2);
   const [, apart] = await links();
   same([apart.role, apart.path, apart.only], ["read", "/diary", true], "a link to one path");
@@ -165,7 +165,7 @@ await withBrowser(async (browser) => {
   // Who was given one path and nothing else is shown the way to it.
   const only = page.locator(".copyable code");
   await role.selectOption("apart-read");
-  await page.getByLabel("The path that they may read", { exact: true }).fill("/diary");
+  await page.getByLabel("The path that they may read, and nothing else").fill("/diary");
   const last = await only.textContent();
   await page.getByRole("button", { name: "Make a link" }).click();
   await until("it is another link", async () => (await only.textContent()) !== last);

@@ -830,6 +830,11 @@ export class Peer {
     return this.#post("/.sys/devices/remove", { who, made });
   }
 
+  /** Makes a path a part of the rest again, with what is there. @param {string} path */
+  keepApartNoMore(path) {
+    return this.#post("/.sys/timelines/remove", { path, move: true });
+  }
+
   /** What waits for the owner's word. @returns {Promise<Held[]>} */
   async held() {
     return (await this.#json("/.sys/held")).held;

@@ -91,7 +91,7 @@ export class InboxPage extends LivePage {
           : h("span", { class: "state" }, "not checked: what they point from is not here");
     const said = wordsOf(left.body);
     const all = `Remove all ${count} notices of ${left.name}?`;
-    const block = `Block ${left.name}? Your machine then talks to none of theirs, and nothing of them shows.`;
+    const block = `Block ${left.name}? Your machine then talks to none of theirs, and nothing of them shows, until you unblock them below.`;
     return h(
       "li",
       { class: "card stack" },

@@ -42,6 +42,8 @@ export class InvitesPage extends HTMLElement {
   /** What may be read by it. */
   #reads = h("div", { class: "stack" });
   #list = h("ul", { class: "rows" });
+  /** What live rights say they came by. @type {Set<string>} */
+  #given = new Set();
   /** What spaces are called. @type {Map<string, string>} */
   #names = new Map();
 
@@ -231,7 +233,7 @@ export class InvitesPage extends HTMLElement {
         " ",
         path === "/profile" || path === `/${this.app}`
           ? h("span", { class: "soft small" }, path === "/profile" ? "what you are called" : `what ${this.app} shows`)
-          : h("button", { type: "button", class: "link small", "aria-label": `Keep ${path} apart`, onclick: () => void keep(path) }, "keep it apart"),
+          : h("button", { type: "button", class: "link small", "aria-label": `keep it apart: ${path}`, onclick: () => void keep(path) }, "keep it apart"),
       );
     const more = page?.next ? h("li", { class: "soft" }, "and more") : "";
     this.#reads.replaceChildren(
@@ -267,7 +269,12 @@ export class InvitesPage extends HTMLElement {
 
   async #show() {
     try {
-      const [invites = [], spaces = []] = await Promise.all([this.peer?.invites(), this.peer?.spaces().catch(() => [])]);
+      const [invites = [], spaces = [], grants = []] = await Promise.all([
+        this.peer?.invites(),
+        this.peer?.spaces().catch(() => []),
+        this.peer?.grants().catch(() => []),
+      ]);
+      this.#given = new Set(grants.filter(({ live }) => live).map(({ label }) => label));
       this.#names = new Map(spaces.map(({ space, petname, name }) => [space, petname ?? name]));
       this.#list.replaceChildren(
         ...(invites.length > 0
@@ -277,6 +284,11 @@ export class InvitesPage extends HTMLElement {
     } catch (error) {
       this.#list.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
     }
+  }
+
+  /** Whether somebody still has what he got by a link; of links to other spaces that is not known here. @param {Invite} invite */
+  #gives({ id, space, state }) {
+    return space ? state !== "revoked" : [...this.#given].some((label) => label.startsWith(`invite:${id}`));
   }
 
   /** @param {Invite} invite */
@@ -332,7 +344,7 @@ export class InvitesPage extends HTMLElement {
         invite.state === "open"
           ? h("button", { type: "button", onclick: () => void revoke(false) }, "Take it back")
           : "",
-        takers.length > 0 && invite.state !== "revoked"
+        takers.length > 0 && this.#gives(invite)
           ? h("button", { type: "button", class: "danger", onclick: () => void revoke(true) }, "Take back what it gave")
           : "",
       ),

@@ -56,14 +56,13 @@ export class PathStanding extends HTMLElement {
     const path = around?.path ?? showPath(this.path);
     if (this.path.length === 0) return names.length > 0 ? [words(`Read by ${who}, but for what is kept apart. `), this.#rights()] : [];
     const share = h("button", { type: "button", class: "link", onclick: () => goTo(hrefOfSharing(path)) }, around ? `Let somebody in to ${path}` : "Share this path");
-    if (around) return [words(`${around.path} is kept apart: ${names.length > 0 ? `read by ${who} and you` : "read by you alone"}. `), share, " · ", this.#rights()];
-    const keep = async () => {
-      try {
-        if (this.peer && (await keepApart(this.peer, path))) this.go(this.path);
-      } catch (error) {
-        this.notices?.sayProblem(error);
-      }
-    };
+    if (around) {
+      const said = `${around.path} is kept apart: ${names.length > 0 ? `read by ${who} and you` : "read by you alone"}. `;
+      const question = `Make ${path} a part of the rest again? Then all read it who may read the rest of your space, and what was given of it alone ends.`;
+      const join = () => confirm(question) && this.#do(() => this.peer?.keepApartNoMore(path));
+      return [words(said), share, " · ", h("button", { type: "button", class: "link", onclick: join }, "Keep it apart no more"), " · ", this.#rights()];
+    }
+    const keep = () => this.#do(() => this.peer && keepApart(this.peer, path));
     return [
       words(names.length > 0 ? `Read by ${who}, as all that is not kept apart. ` : "Nobody but you reads this so far. "),
       h("button", { type: "button", class: "link", onclick: keep }, "Keep this apart"),
@@ -71,6 +70,15 @@ export class PathStanding extends HTMLElement {
       share,
       ...(names.length > 0 ? [" · ", this.#rights()] : []),
     ];
+  }
+
+  /** Does something, and shows the path as it is then. @param {() => Promise<unknown> | null | undefined} run */
+  async #do(run) {
+    try {
+      if (await run()) this.go(this.path);
+    } catch (error) {
+      this.notices?.sayProblem(error);
+    }
   }
 
   #rights() {

@@ -17,11 +17,14 @@ import { UnheardList } from "./unheard-list.js";
 /** Spaces of which it is asked what may be done there, and rights that are named of one. */
 const ASKED_MAX = 50;
 const GIVEN_MAX = 4;
+/** What somebody may keep here who may keep something again. */
+const AGAIN_BYTES = 100_000_000;
 
 /** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
 export class PeoplePage extends LivePage {
   #people = h("ul", { class: "rows" });
   #unheard = h("div", { class: "stack" });
+  #shut = h("div", { class: "stack" });
   #communities = h("ul", { class: "rows" });
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
@@ -49,6 +52,7 @@ export class PeoplePage extends LivePage {
       this.#people,
       make(InviteField, {}),
       this.#unheard,
+      this.#shut,
       h("h2", {}, "Communities"),
       h(
         "p",
@@ -97,6 +101,17 @@ export class PeoplePage extends LivePage {
   draw({ spaces, gave, neighbours, costs, lists, communities }) {
     this.#muted = new Set(lists.muted.map(({ who }) => who));
     const is_any = lists.muted.length + lists.blocked.length > 0;
+    // Who may keep nothing more has no card if nothing of his is followed.
+    const shut = costs.filter(({ bytes_max, key }) => bytes_max === 0 && !key.startsWith("app:"));
+    const let_in = (/** @type {import("../api/peer.js").Cost} */ { key, name }) =>
+      h(
+        "li",
+        { class: "row-head" },
+        h("span", { dir: "auto" }, name),
+        h("span", { class: "soft small" }, "nothing more of theirs is taken"),
+        h("button", { type: "button", onclick: () => this.do(() => this.peer?.limit(key, AGAIN_BYTES)) }, `Let ${name} keep up to ${size(AGAIN_BYTES)}`),
+      );
+    this.#shut.replaceChildren(...(shut.length > 0 ? [h("h2", {}, "Whom you let keep nothing more here"), h("ul", { class: "rows" }, shut.map(let_in))] : []));
     this.#unheard.replaceChildren(...(is_any ? [h("h2", {}, "Whom you do not hear"), make(UnheardList, { lists, page: this })] : []));
     this.#drawCommunities(communities);
     this.#gave = new Map(gave);
@@ -205,7 +220,7 @@ export class PeoplePage extends LivePage {
             type: "button",
             class: "danger",
             onclick: () =>
-              confirm(`Block ${called}? Your machine then talks to none of theirs.`) &&
+              confirm(`Block ${called}? Your machine then talks to none of theirs, until you unblock them below.`) &&
               this.do(() => this.peer?.block(space.space, true)),
           },
           "Block",

@@ -4,8 +4,8 @@ import { LivePage } from "./live-page.js";
 
 /** @typedef {import("../api/peer.js").Held} Held */
 
-/** What "more from now on" lets somebody keep in all, beside what waits. */
-const MORE_BYTES = 100_000_000;
+/** What "from now on" can let somebody keep in all; two of these are offered that are enough for what waits. */
+const MORE_BYTES = [1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000, 100_000_000_000, 1_000_000_000_000];
 
 /**
  * What others want to keep here beyond what they may: yes once, yes up to a limit, or no.
@@ -45,7 +45,10 @@ export class RequestsPage extends LivePage {
   #row(held) {
     const answer = (/** @type {"once" | "never" | number} */ word) => () =>
       this.do(() => this.peer?.allow(held, word));
-    const more = held.bytes + MORE_BYTES;
+    const wanted = held.bytes + held.file_bytes;
+    const limits = MORE_BYTES.filter((bytes) => bytes > 2 * wanted).slice(0, 2);
+    const question = `Never take more of ${held.name} than is here? Nothing more comes until you let them in again, at People.`;
+    const refuse = () => confirm(question) && void answer("never")();
     return h(
       "li",
       { class: "card stack" },
@@ -57,8 +60,8 @@ export class RequestsPage extends LivePage {
         "div",
         { class: "buttons" },
         h("button", { type: "button", class: "main", onclick: answer("once") }, "Let this in"),
-        h("button", { type: "button", onclick: answer(more) }, `From now on up to ${size(more)}`),
-        h("button", { type: "button", class: "danger", onclick: answer("never") }, "No"),
+        limits.map((bytes) => h("button", { type: "button", onclick: answer(bytes) }, `From now on up to ${size(bytes)} in all`)),
+        h("button", { type: "button", class: "danger", onclick: refuse }, "No"),
       ),
     );
   }

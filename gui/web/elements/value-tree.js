@@ -23,6 +23,7 @@ const SAVED_MS = 4000;
  * @property {HTMLElement} mark
  * @property {HTMLButtonElement} add
  * @property {HTMLButtonElement} edit
+ * @property {HTMLButtonElement} remove
  * @property {HTMLDivElement} beneath
  * @property {HTMLUListElement | null} group
  * @property {ValueEditor | null} editor
@@ -149,6 +150,7 @@ export class ValueTree extends HTMLElement {
       );
     const add = button("Add", () => this.#add(node), "add");
     const edit = button("Edit", () => void this.#edit(node), "");
+    const remove = button("Delete", () => void this.#remove(node), "danger");
     /** @type {Row} */
     const row = {
       item: h("li", { role: "treeitem", tabIndex: -1 }),
@@ -165,6 +167,7 @@ export class ValueTree extends HTMLElement {
       mark: h("span", { class: "mark", hidden: true }, "conflict"),
       add,
       edit,
+      remove,
       beneath: h("div", { class: "beneath", hidden: true }),
       group: null,
       editor: null,
@@ -187,7 +190,7 @@ export class ValueTree extends HTMLElement {
             { class: "actions" },
             add,
             edit,
-            button("Delete", () => void this.#remove(node), "danger"),
+            remove,
           )
         : "",
     );
@@ -216,6 +219,7 @@ export class ValueTree extends HTMLElement {
       text = is_apart ? "kept apart" : look.text;
       row.value.className = `value ${is_apart ? "parts" : look.kind}`;
       // What is no text is replaced, not edited; what is kept apart is changed where it is.
+      row.remove.hidden = is_apart;
       row.edit.hidden = is_apart || (look.kind === "file" && !fileOf(node.value)?.mime.startsWith("text/"));
     }
     row.value.textContent = text;
@@ -440,7 +444,7 @@ export class ValueTree extends HTMLElement {
         if (node && this.writes) void this.#edit(node);
         break;
       case "Delete":
-        if (node && this.writes) void this.#remove(node);
+        if (node && this.writes && !this.#rows.get(node)?.remove.hidden) void this.#remove(node);
         break;
       default:
         return;
