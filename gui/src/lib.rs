@@ -52,6 +52,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/peer-page.js"
     "elements/people-page.js"
     "elements/problem-card.js"
+    "elements/public-value.js"
     "elements/qr-code.js"
     "elements/raw-changes.js"
     "elements/requests-page.js"

@@ -84,6 +84,30 @@ await withBrowser(async (browser) => {
   await a.getByRole("button", { name: "Make a link" }).click();
   await made.getByText("Whoever takes it reads /shopping and nothing else, writes in /shopping.").waitFor();
 
+  // On a phone a long value stays in the line of its name.
+  await put(ada, "/films/long", "a long one ".repeat(30));
+  await a.goto(at(ada, "/films"));
+  await a.setViewportSize({ width: 390, height: 844 });
+  const line = a.getByRole("treeitem", { name: /^long/ });
+  const [name, said] = await Promise.all([line.locator(".name").boundingBox(), line.locator(".value").boundingBox()]);
+  same(Math.abs((name?.y ?? 0) - (said?.y ?? 99)) < 5, true, "in one line");
+  await onPhone(a, "long");
+
+  // What everybody may read shows to everybody, beside what its owner has to do.
+  await put(ada, "/pub/hello", "to all");
+  timebus(ada, "private", "/pub", "--move");
+  timebus(ada, "grant", "/pub", "anyone", "--can", "read");
+  const stranger = await person(browser);
+  await stranger.page.goto(at(ada, "/pub"));
+  await stranger.page.getByRole("heading", { name: "What everybody may read at /pub" }).waitFor();
+  await onPhone(stranger.page, "public");
+  await stranger.page.getByRole("link", { name: "hello" }).click();
+  await stranger.page.getByText("to all").waitFor();
+  await stranger.page.goto(at(ada, "/diary"));
+  await stranger.page.getByRole("heading", { name: "Are you its owner?" }).waitFor();
+  same(await stranger.page.getByText("monday").count(), 0, "nothing else shows");
+  await a.setViewportSize({ width: 1200, height: 800 });
+
   // He takes the first link: it asks what he is called, and leads to what was given.
   await signIn(bob, b);
   await b.getByRole("heading", { name: "Start an app" }).waitFor();

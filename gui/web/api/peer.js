@@ -386,6 +386,15 @@ export const curlRead = (/** @type {Path} */ path) => `curl ${location.origin}${
 export const curlLine = (/** @type {Path} */ path, /** @type {string} */ body) =>
   `curl -X PUT ${location.origin}${hrefOf(path)} -d '${body.replaceAll("'", String.raw`'\''`)}'`;
 
+/** What everybody may read at a path, without a session; nothing if that is nothing. @param {Path} path @returns {Promise<{ value: any } | null>} */
+export async function readByAnybody(path) {
+  const answer = await send(`${hrefOf(path)}?depth=1&limit=${PAGE}`, { headers: { accept: JSON_TYPE } }).catch(() => null);
+  return answer ? { value: await answer.json().catch(() => null) } : null;
+}
+
+/** The bytes of a file that everybody may read. @param {Path} path */
+export const fileOfAnybody = async (path) => (await send(hrefOf(path), { headers: { accept: "*/*" } })).blob();
+
 /**
  * Exchanges the code of a login link for the owner's token.
  * @param {string} code

@@ -121,7 +121,7 @@ export class JoinPage extends HTMLElement {
           { class: "steps" },
           this.#program(glance.inviter || "whoever invited you"),
           h("li", {}, "Open the page that it prints."),
-          h("li", {}, "Open this link again."),
+          h("li", {}, "Open this link again, or paste it there: at People, “Did a friend send you a link?”."),
         ),
       ),
     );

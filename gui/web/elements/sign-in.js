@@ -1,6 +1,7 @@
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { ProblemCard } from "./problem-card.js";
+import { PublicValue } from "./public-value.js";
 
 /** What somebody sees whom the peer does not know yet: how to get a link. */
 export class SignIn extends HTMLElement {
@@ -30,6 +31,7 @@ export class SignIn extends HTMLElement {
       button.disabled = false;
     };
     this.replaceChildren(
+      new PublicValue(),
       h(
         "main",
         { class: "card" },
