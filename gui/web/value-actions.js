@@ -1,4 +1,4 @@
-import { parsePath, segmentOf, showPath } from "./path.js";
+import { isElsewhere, parsePath, segmentOf, showPath } from "./path.js";
 
 /** @typedef {import("./live-tree.js").TreeNode} TreeNode */
 /** @typedef {import("./api/peer.js").Content} Content */
@@ -58,6 +58,10 @@ export class ValueActions {
    * @param {Version} base
    */
   async remove(node, base) {
+    // By one click beside another one nobody empties what is not his alone, or much of it.
+    const much = node.hasParts ? `${name(node)} and all below it` : name(node);
+    const for_all = isElsewhere(node.path) ? ", for all who read it" : "";
+    if ((node.hasParts || for_all) && !confirm(`Delete ${much}${for_all}? What is there stays in the history.`)) return;
     const version = node.isInside
       ? await this.peer.patch(node.path, "remove", node.inside, undefined, base)
       : await this.peer.remove(node.path, base);

@@ -147,7 +147,7 @@ await withBrowser(async (browser) => {
   await b.goto(at(bob, `/.join#${payloadOf(linkOf("--to", "/wall", "--can", "write", "--quota", "1MB"))}`));
   await b.getByRole("button", { name: "Join", exact: true }).click();
   await b.getByRole("link", { name: "Go to /wall" }).click();
-  await b.getByText("You may write here. Nothing is here yet.").waitFor();
+  await b.getByText("You may write here; nobody has so far.").waitFor();
   await b.getByRole("button", { name: "Add something below it" }).click();
   await b.getByLabel("Name, or names with slashes").fill("hello");
   await b.getByLabel("Value").first().fill("it is me");

@@ -93,7 +93,7 @@ export class PathStanding extends HTMLElement {
         () => true,
         () => false,
       );
-      return is_there ? [words("You may write here.")] : [words("You may write here. Nothing is here yet. "), this.#adding()];
+      return is_there ? [words("You may write here.")] : [words("You may write here; nobody has so far. "), this.#adding()];
     }
     const grants = (await this.peer?.grantsAt(this.path)) ?? [];
     const below = grants.filter(({ name, live, can, path }) => name === "you" && live && can.includes("write") && isWithin(parsePath(path), rest));
