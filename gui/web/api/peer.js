@@ -386,7 +386,10 @@ export const curlRead = (/** @type {Path} */ path) => `curl ${location.origin}${
 export const curlLine = (/** @type {Path} */ path, /** @type {string} */ body) =>
   `curl -X PUT ${location.origin}${hrefOf(path)} -d '${body.replaceAll("'", String.raw`'\''`)}'`;
 
-/** What everybody may read at a path, without a session; nothing if that is nothing. @param {Path} path @returns {Promise<{ value: any } | null>} */
+/**
+ * What everybody may read at a path, without a session; nothing if that is nothing.
+ * @param {Path} path @returns {Promise<{ value: any } | null>}
+ */
 export async function readByAnybody(path) {
   const answer = await send(`${hrefOf(path)}?depth=1&limit=${PAGE}`, { headers: { accept: JSON_TYPE } }).catch(() => null);
   return answer ? { value: await answer.json().catch(() => null) } : null;
@@ -596,7 +599,10 @@ export class Peer {
     return (await this.#json(`/.sys/communities/${key}/members`)).members;
   }
 
-  /** The latest notices of a community, {@link NOTICES_MAX} at most. @param {string} key @returns {Promise<{ notices: Notice[], may_write: boolean }>} */
+  /**
+   * The latest notices of a community, {@link NOTICES_MAX} at most.
+   * @param {string} key @returns {Promise<{ notices: Notice[], may_write: boolean }>}
+   */
   board(key) {
     return this.#json(`/.sys/communities/${key}/board?limit=${NOTICES_MAX}`);
   }
@@ -688,7 +694,10 @@ export class Peer {
     return (await this.#json("/.sys/output")).lines;
   }
 
-  /** Whether public relays can be used, and whether the owner said so: nothing until he was asked. @returns {Promise<{ possible: boolean, allowed: boolean | null }>} */
+  /**
+   * Whether public relays can be used, and whether the owner said so: nothing until he was asked.
+   * @returns {Promise<{ possible: boolean, allowed: boolean | null }>}
+   */
   async publicRelays() {
     return (await this.#json("/.sys/peers")).public;
   }

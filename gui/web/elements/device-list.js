@@ -96,7 +96,9 @@ export class DeviceList extends HTMLElement {
         const names = (/** @type {{ name: string }[]} */ all) => listed(all.map(({ name }) => name), NAMED_MAX);
         this.#said.replaceChildren(
           h("p", { class: "note" }, `${names([told, ...told.also])}: no device of yours any more. What is written there from now on counts nowhere.`),
-          ...(told.stay.length > 0 ? [h("p", {}, `It had made ${names(told.stay)} a device of yours, too, and that stays. If it was not you who did, remove that as well.`)] : []),
+          told.stay.length > 0
+            ? h("p", {}, `It had made ${names(told.stay)} a device of yours, too, and that stays. If it was not you who did, remove that as well.`)
+            : "",
           h("p", {}, "Whoever has it can read what was on it, also what you kept apart, and can use what you are signed in to there."),
           h("p", {}, "Your other devices go on as they were. A new phone becomes yours with “Add a device”."),
         );
@@ -118,7 +120,8 @@ export class DeviceList extends HTMLElement {
     await this.#do(async () => {
       const made = await this.peer?.invite({ role: "device", uses: 1 });
       const there = "On the new machine it is taken with timebus join and the link, before timebus was started there. ";
-      if (made) this.#said.replaceChildren(make(MadeLink, { made, may: "Whoever takes it may do everything that you can. Send it to nobody but yourself.", there }));
+      const may = "Whoever takes it may do everything that you can. Send it to nobody but yourself.";
+      if (made) this.#said.replaceChildren(make(MadeLink, { made, may, there }));
     });
   }
 

@@ -135,7 +135,15 @@ export class JoinPage extends HTMLElement {
         "ol",
         { class: "steps" },
         this.#program(glance.inviter || "whoever invited you", "do not start it yet"),
-        h("li", {}, "Type ", h("code", {}, "timebus join"), " and the whole link. Where timebus has run before it is ", h("code", {}, "timebus --home FOLDER join"), ", with a folder that does not exist yet."),
+        h(
+          "li",
+          {},
+          "Type ",
+          h("code", {}, "timebus join"),
+          " and the whole link. Where timebus has run before it is ",
+          h("code", {}, "timebus --home FOLDER join"),
+          ", with a folder that does not exist yet.",
+        ),
         h("li", {}, "Then start it with ", h("code", {}, "timebus up"), "."),
       ),
     );

@@ -44,7 +44,8 @@ export class MadeLink extends HTMLElement {
           "p",
           { class: "soft small" },
           this.there || there,
-          `Works ${made.uses_max === 1 ? "once" : `${made.uses_max} times`}, ${made.expires_ms ? `until ${exactTime(made.expires_ms)}` : "until you take it back"}. It is shown now and never again.`,
+          `Works ${made.uses_max === 1 ? "once" : `${made.uses_max} times`}, until ${made.expires_ms ? exactTime(made.expires_ms) : "you take it back"}.`,
+          " It is shown now and never again.",
         ),
       ),
     );
@@ -69,11 +70,20 @@ export const isOfMachine = (address) => /^((relay:https?|wss?):\/\/)?(127\.|\[::
 /** Why a link leads nowhere, if it does. @param {string[]} addresses */
 export function reach(addresses) {
   if (addresses.length === 0)
-    return "Nobody can reach this peer: it has no address, so the link leads nowhere for now. Start it without --offline, and make another link.";
+    return (
+      "Nobody can reach this peer: it has no address, so the link leads nowhere for now." +
+      " Start it without --offline, and make another link."
+    );
   if (addresses.every((address) => isOfMachine(address)))
-    return "Only programs on this machine can reach this peer, so the link works on no other one. Connect this machine to a network, and make another link.";
+    return (
+      "Only programs on this machine can reach this peer, so the link works on no other one." +
+      " Connect this machine to a network, and make another link."
+    );
   if (addresses.every((address) => isOfMachine(address) || isOfNetwork(address)))
-    return "The link works for those who are in the same network as this machine, or come there. Over the internet it needs an address that leads here; timebus up --help says how.";
+    return (
+      "The link works for those who are in the same network as this machine, or come there." +
+      " Over the internet it needs an address that leads here; timebus up --help says how."
+    );
   return "";
 }
 

@@ -55,12 +55,14 @@ export class PathStanding extends HTMLElement {
     const who = names.includes("anyone") ? "everybody" : listed(names, NAMED_MAX);
     const path = around?.path ?? showPath(this.path);
     if (this.path.length === 0) return names.length > 0 ? [words(`Read by ${who}, but for what is kept apart. `), this.#rights()] : [];
-    const share = h("button", { type: "button", class: "link", onclick: () => goTo(hrefOfSharing(path)) }, around ? `Let somebody in to ${path}` : "Share this path");
+    const label = around ? `Let somebody in to ${path}` : "Share this path";
+    const share = h("button", { type: "button", class: "link", onclick: () => goTo(hrefOfSharing(path)) }, label);
     if (around) {
       const said = `${around.path} is kept apart: ${names.length > 0 ? `read by ${who} and you` : "read by you alone"}. `;
       const question = `Make ${path} a part of the rest again? Then all read it who may read the rest of your space, and what was given of it alone ends.`;
       const join = () => confirm(question) && this.#do(() => this.peer?.keepApartNoMore(path));
-      return [words(said), share, " · ", h("button", { type: "button", class: "link", onclick: join }, "Keep it apart no more"), " · ", this.#rights()];
+      const end = h("button", { type: "button", class: "link", onclick: join }, "Keep it apart no more");
+      return [words(said), share, " · ", end, " · ", this.#rights()];
     }
     const keep = () => this.#do(() => this.peer && keepApart(this.peer, path));
     return [
@@ -98,7 +100,8 @@ export class PathStanding extends HTMLElement {
     const grants = (await this.peer?.grantsAt(this.path)) ?? [];
     const below = grants.filter(({ name, live, can, path }) => name === "you" && live && can.includes("write") && isWithin(parsePath(path), rest));
     const paths = [...new Set(below.map(({ path }) => path))];
-    return paths.length > 0 ? [words("You may write at "), ...paths.flatMap((path, at) => [at > 0 ? ", " : "", h("a", { href: hrefOf([space, ...parsePath(path)]) }, path)])] : [];
+    const link = (/** @type {string} */ path) => h("a", { href: hrefOf([space, ...parsePath(path)]) }, path);
+    return paths.length > 0 ? [words("You may write at "), ...paths.flatMap((path, at) => [at > 0 ? ", " : "", link(path)])] : [];
   }
 
   /** Adds a first name below a path at which nothing is. */

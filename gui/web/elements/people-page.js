@@ -12,7 +12,11 @@ import { UnheardList } from "./unheard-list.js";
 
 /** @typedef {import("./community-card.js").Known} Known */
 
-/** @typedef {{ spaces: Space[], gave: [string, string[]][], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], lists: import("./unheard-list.js").Lists, communities: Known[] }} Shown */
+/** @typedef {import("../api/peer.js").Cost} Cost */
+/** @typedef {import("./unheard-list.js").Lists} Lists */
+/**
+ * @typedef {{ spaces: Space[], gave: [string, string[]][], neighbours: Neighbour[], costs: Cost[], lists: Lists, communities: Known[] }} Shown
+ */
 
 /** Spaces of which it is asked what may be done there, and rights that are named of one. */
 const ASKED_MAX = 50;

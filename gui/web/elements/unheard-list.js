@@ -12,7 +12,11 @@ export class UnheardList extends HTMLElement {
 
   connectedCallback() {
     const { muted, blocked } = this.lists;
-    const row = (/** @type {{ who: string, name: string }} */ { who, name }, /** @type {string} */ state, /** @type {string} */ label, /** @type {() => Promise<unknown> | undefined} */ run) =>
+    /**
+     * @param {{ who: string, name: string }} one @param {string} state @param {string} label what gives him back
+     * @param {() => Promise<unknown> | undefined} run
+     */
+    const row = ({ who, name }, state, label, run) =>
       h(
         "li",
         { class: "row-head" },
