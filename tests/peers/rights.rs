@@ -42,30 +42,6 @@ fn what_an_invite_gave_can_be_taken_back() {
     assert_ne!(bob.send("GET", "/@alice/secret", &[], "").status, 200);
 }
 
-/// Who dates what he writes back would have a right for ever; so it is taken back when it has ended.
-#[test]
-fn a_right_that_has_ended_is_taken_back_and_what_was_written_by_it_stays() {
-    let (alice, bob) = pair();
-    let bobs = bob.ready["id"].as_str().expect("an id");
-    let given = verb(alice.home(), &["grant", "/desk", bobs, "--can", "write", "--until", "20s"]);
-    let id = given["grants"][0].as_str().expect("a grant").to_owned();
-    let json_body = [("Content-Type", "application/json")];
-    poll("bob may write there", || (bob.send("PUT", "/@alice/desk/x", &json_body, "1").status == 200).then_some(()));
-    until_value(&alice, "/desk/x", &json!(1));
-    let stated = poll("it is taken back", || {
-        let stated = alice.value(&format!("/.auth/grants/{id}"));
-        (stated["live"] == false).then_some(stated)
-    });
-    assert!(crate::who::signed::now_s() as u64 * 1000 + 1000 > stated["not_after_ms"].as_u64().expect("an end"));
-    assert_eq!(alice.value("/desk/x"), 1);
-    // It is so for everybody, and over restarts nothing is said twice.
-    poll("bob knows", || (bob.value(&format!("/@alice/.auth/grants/{id}"))["live"] == false).then_some(()));
-    let revocations = |peer: &Peer| peer.value("/.auth/revocations").as_object().map(serde_json::Map::len);
-    let before = revocations(&alice);
-    let alice = alice.restart();
-    assert_eq!(revocations(&alice), before);
-}
-
 /// What is stated is data under `/.auth`, and is edited there.
 #[test]
 fn rights_are_given_and_taken_back_where_they_are_read() {
