@@ -196,10 +196,12 @@ async fn trim(peer: &Peer, bytes_max: u64) -> Option<u64> {
 pub(crate) async fn make_room(peer: &Peer, bytes: u64) {
     let Ok(blobs) = of(peer) else { return };
     let lacks = blobs.lacks(bytes).unwrap_or(0);
+    // For what has no room in any case nothing goes.
     if lacks > 0
-        && let Some(kept) = trim(peer, u64::MAX).await
+        && bytes <= blobs.limits().blob_bytes_max
+        && let Some(rest) = trim(peer, u64::MAX).await.and_then(|kept| kept.checked_sub(lacks))
     {
-        trim(peer, kept.saturating_sub(lacks)).await;
+        trim(peer, rest).await;
     }
 }
 

@@ -238,6 +238,9 @@ pub(crate) async fn act(
     if let Some(answer) = timelines::answer(peer, &head.method, &parts, body).await {
         return answer;
     }
+    if reads && parts == ["held"] && head.headers.contains_key(header::HOST) && !is_browser(&head.headers) {
+        costs::shown(peer);
+    }
     if let Some(answer) = costs::answer(peer, &head.method, &parts, body).await {
         return answer.map(|value| answer_json(&value));
     }

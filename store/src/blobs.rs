@@ -377,7 +377,11 @@ impl Blobs {
     }
 
     /// The same if `may` says so, which is asked while no lease can be taken.
-    pub(crate) fn remove_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+    ///
+    /// # Errors
+    ///
+    /// What the system says, or `may`.
+    pub fn remove_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
         // The leases stay locked: whoever takes one afterwards finds that the blob is not here.
         let leases = self.leases();
         let Some(len) = self.len_of(hash).filter(|_| !leases.contains_key(hash)) else { return Ok(false) };

@@ -385,7 +385,7 @@ pub(crate) enum FilesVerb {
     ///
     /// Whoever waits for one hears so, and if it is read again later it comes after all. A pin of this path goes; if one above it
     /// is pinned, or a community placed the file here, this file is left out. What had come of downloads of it by `timebus get -o`
-    /// that were cut off goes, too; one that goes on is left alone.
+    /// that were cut off goes, too; one that goes on is left alone. An upload of yours to just this path that has not ended is given up.
     #[command(after_help = "Examples:\n  timebus files cancel @alice/films/holiday")]
     Cancel {
         /// A file, as @alice/film or by its hash, or a path above several

@@ -78,7 +78,11 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         let path = text(upload, "path").unwrap_or("?");
         let cancel = context.home.command(&format!("files cancel {}", quoted_text(path)));
         let since = crate::clock::utc(number(upload, "changed_ms").unwrap_or(0));
-        let how = format!("{}{total} have come, the last {since}; the same upload goes on there, `{cancel}` gives it up", size(upload, "bytes_here"));
+        let here = size(upload, "bytes_here");
+        let how = match member(upload, "is_refused") == Some(&Json::Bool(true)) {
+            true => format!("all of its {here} have come, and the value was refused; the same upload tries again, `{cancel}` gives it up"),
+            false => format!("{here}{total} have come, the last {since}; the same upload goes on there, `{cancel}` gives it up"),
+        };
         rows.push(vec!["upload".to_owned(), printable(path), printable(&how)]);
     }
     for transfer in items(&told, "transfers") {
@@ -119,7 +123,10 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     for came in items(&told, "came") {
         let path = text(came, "path").or_else(|| text(came, "hash")).unwrap_or("?");
         let (took, at) = (number(came, "took_ms").unwrap_or(0), crate::clock::utc(number(came, "at_ms").unwrap_or(0)));
-        let how = format!("{} in {}, {at}: {}", size(came, "bytes_total"), crate::clock::span(took), shares(items(came, "sources")));
+        let last: u64 = items(came, "sources").iter().filter_map(|source| number(source, "bytes")).sum();
+        let total = number(came, "bytes_total").unwrap_or(0);
+        let part = if last < total { format!("the last {} of ", DecimalBytes(last)) } else { String::new() };
+        let how = format!("{part}{} in {}, {at}: {}", DecimalBytes(total), crate::clock::span(took), shares(items(came, "sources")));
         rows.push(vec!["came".to_owned(), printable(path), printable(&how)]);
     }
     // What comes is told as that, and once.

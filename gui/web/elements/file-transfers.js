@@ -182,7 +182,8 @@ function speed(way) {
 /** A file that came. @param {import("../api/peer.js").Came} file */
 function came({ hash, path, bytes_total, sources, took_ms, at_ms }) {
   const at = new Date(at_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-  const said = `came ${at}: ${size(bytes_total)} in ${span(took_ms)}, ${shares(sources)}`;
+  const last = sources.reduce((sum, { bytes }) => sum + bytes, 0);
+  const said = `came ${at}: ${last < bytes_total ? `the last ${size(last)} of ` : ""}${size(bytes_total)} in ${span(took_ms)}, ${shares(sources)}`;
   return h("li", { class: "row-head" }, h("strong", {}, path ?? hash), h("span", { class: "state" }, said));
 }
 

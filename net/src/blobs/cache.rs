@@ -147,8 +147,7 @@ pub(crate) fn trim(
             break;
         }
         // A part that is being fetched stays.
-        let is_gone = if is_part { blobs.remove_partial(&hash)? } else { blobs.remove(&hash)? };
-        if is_gone {
+        if remove(store, blobs, &hash, (!is_part).then_some(len), |named| wishes.stays(named, &hash))? {
             gone += len;
         }
     }
@@ -176,16 +175,28 @@ pub(crate) fn free(
         if !is_meant(&hash) || wishes.wish_of(&hash).is_some() || wishes.is_pinned(&mut named, &hash)? {
             continue;
         }
-        let goes = match (preview, is_part) {
-            (true, _) => true,
-            (false, true) => blobs.remove_partial(&hash)?,
-            (false, false) => blobs.remove(&hash)?,
-        };
-        if goes {
+        let stays = |named: &mut Places<'_>| Ok(wishes.wish_of(&hash).is_some() || wishes.is_pinned(named, &hash)?);
+        if preview || remove(store, blobs, &hash, (!is_part).then_some(len), stays)? {
             (files, bytes) = (files + 1, bytes + len);
         }
     }
     Ok((files, bytes))
+}
+
+/// Removes a file, or a part of one, unless it became the owner's since it was looked at, or is to stay.
+fn remove(
+    store: &Store,
+    blobs: &Blobs,
+    hash: &BlobHash,
+    whole: Option<u64>,
+    stays: impl FnOnce(&mut Places<'_>) -> Result<bool, StorageError>,
+) -> Result<bool, StorageError> {
+    let may = || {
+        let rows = store.snapshot();
+        let mut named = store.places(&rows);
+        Ok(!matches!(whose(store, &rows, &mut named, hash, whole)?, Whose::Own) && !stays(&mut named)?)
+    };
+    if whole.is_some() { blobs.remove_if(hash, may) } else { blobs.remove_partial_if(hash, may) }
 }
 
 /// How long a file is here.
@@ -365,6 +376,29 @@ mod tests {
         let wishes = Wishes::open(home.path());
         wishes.place(HashSet::new());
         assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads").gone, 6);
+    }
+
+    /// He names it between the look at all files and the moment in which its turn is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_becomes_the_owners_meanwhile_stays() {
+        use timebus_store::value::{Mime, Value};
+        use timebus_store::writer::{Action, Condition, Request};
+
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[b"a film", b"read once"]).await;
+        let wishes = Wishes::open(home.path());
+        wishes.place(HashSet::new());
+        let name = || {
+            let value = Value::Blob { hash: *hashes[0].as_bytes(), len: 6, mime: Mime::new("audio/ogg").expect("a media type") };
+            let path = timebus_store::path::Path::parse("/mine").expect("a path");
+            let (space, parents, label, condition, may_name) = (None, None, None, Condition::None, None);
+            let request = Request { space, path, action: Action::PutValue(value), parents, label, condition, time_ms: 1, durable: true, may_name };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store.write(request))).expect("written");
+            true
+        };
+        let freed = free(&store, &wishes, |hash| *hash != hashes[0] || name(), |_| 0, false).expect("reads");
+        assert_eq!(freed, (1, 9));
+        assert_eq!(store.blobs().expect("on disk").len_of(&hashes[0]), Some(6));
     }
 
     #[tokio::test]

@@ -88,6 +88,8 @@ enum Control {
         space: PublicKey,
         timeline: TimelineId,
         partial: Arc<Partial>,
+        /// Whether a part of it is here under another length.
+        is_disputed: bool,
         /// Answered with `None` while it is not known whether the blob has another length.
         reply: oneshot::Sender<Option<Fetch>>,
     },
@@ -468,12 +470,15 @@ impl Fetcher {
                 asker.tell(Event::Seek { nodes });
             }
         });
-        let partial = tokio::task::spawn_blocking(move || blobs.fetch(hash, len, &timeline)).await;
-        let partial = partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
+        let partial = tokio::task::spawn_blocking(move || {
+            let partial = blobs.fetch(hash, len, &timeline)?;
+            Ok::<_, SaveError>((partial, blobs.has_other_length(&hash, len)))
+        });
+        let (partial, is_disputed) = partial.await.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
         let deadline = Instant::now() + SHOW_MAX + SHOW_MAX / 2;
         loop {
             let (reply, answer) = oneshot::channel();
-            let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial: Arc::clone(&partial), reply });
+            let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial: Arc::clone(&partial), is_disputed, reply });
             match answer.await {
                 Ok(None) if Instant::now() < deadline => tokio::time::sleep(SHOW_EVERY).await,
                 answer => return Ok(answer.ok().flatten()),
@@ -702,7 +707,14 @@ impl Actor {
                 self.keys.remove(&link);
                 self.input(Input::Gone(link));
             }
-            Control::Fetch { space, timeline, partial, reply } => self.fetch(space, timeline, partial, reply),
+            Control::Fetch { space, timeline, partial, is_disputed, reply } => {
+                let (hash, is_new) = (partial.hash(), !self.fetches.contains_key(&partial.hash()));
+                self.fetch(space, timeline, partial, reply);
+                // Which of them is right shows by the last piece.
+                if is_disputed && is_new && self.fetches.contains_key(&hash) {
+                    self.input(Input::Disputed(hash));
+                }
+            }
             Control::Reads { hash, id, pieces, is_urgent } => {
                 if let Some(fetching) = self.fetches.get_mut(&hash) {
                     fetching.handles.insert(id, Some((pieces, is_urgent)));
@@ -958,7 +970,7 @@ impl Actor {
                 let lacks = transfer.len.saturating_sub(transfer.bytes_here);
                 let text = match fetching {
                     None => String::new(),
-                    Some(_) if quiet < QUIET => coming(&sources, bytes_per_s),
+                    Some(_) if quiet < QUIET + self.turn.wait() => coming(&sources, bytes_per_s),
                     Some(_) => {
                         let have_rest = self.exchange.sources_of(&transfer.hash);
                         let have_rest: Vec<String> = have_rest.iter().filter_map(|link| self.names.get(link).cloned()).collect();
@@ -987,7 +999,7 @@ impl Actor {
                     given_per_s: giving.map_or(0, |giving| giving.speed.now()),
                     given_to,
                     quiet_ms: quiet.as_millis() as u64,
-                    left_ms: lacks.saturating_mul(1000).checked_div(bytes_per_s).filter(|_| quiet < QUIET),
+                    left_ms: lacks.saturating_mul(1000).checked_div(bytes_per_s).filter(|_| quiet < QUIET + self.turn.wait()),
                     problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.as_ref().map(Stuck::to_string)),
                     text,
                     sources,

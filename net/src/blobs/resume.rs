@@ -138,6 +138,8 @@ pub(crate) struct Begun {
     bytes_total: Option<u64>,
     /// When something came last; Unix milliseconds.
     changed_ms: u64,
+    /// Whether all of it came, and the value was refused: the same upload asks for that again.
+    is_refused: bool,
 }
 
 /// The uploads that did not come to their end: they go on, or go away after a week.
@@ -155,10 +157,12 @@ pub(crate) fn begun(blobs: &Blobs) -> std::io::Result<Vec<Begun>> {
     for (id, about) in all.into_iter().filter(|(_, about)| about.answer().is_none()) {
         let file = folder.join(&id);
         let changed = changed_at(&file, &about).duration_since(SystemTime::UNIX_EPOCH);
-        let path = crate::target::Target::parse(&about.target).map_or(about.target, |target| format!("/{}", target.segments.join("/")));
+        let path = crate::target::Target::parse(&about.target).map_or(about.target.clone(), |target| format!("/{}", target.segments.join("/")));
+        let whole = blob_of(blobs, &about).map(|(_, len, _)| len);
         found.push(Begun {
             path,
-            bytes_here: std::fs::metadata(&file).map_or(0, |about| about.len()),
+            is_refused: whole.is_some(),
+            bytes_here: whole.unwrap_or_else(|| std::fs::metadata(&file).map_or(0, |about| about.len())),
             bytes_total: about.length,
             changed_ms: changed.map_or(0, |since| since.as_millis() as u64),
             id,
@@ -168,16 +172,20 @@ pub(crate) fn begun(blobs: &Blobs) -> std::io::Result<Vec<Begun>> {
     Ok(found)
 }
 
-/// Gives up the uploads to a path and below it, or the one of this name. Answers with those.
-pub(crate) async fn cancel(peer: &Peer, which: &str) -> Result<Vec<Begun>, Problem> {
+/// Gives up the uploads to a path, or the one of this name; with `below` also those to paths below it. Answers with those.
+pub(crate) async fn cancel(peer: &Peer, which: &str, below: bool) -> Result<Vec<Begun>, Problem> {
     let blobs = super::of(peer)?.clone();
     let all = beside(move || begun(&blobs)).await?.map_err(|error| storage_problem(&error.into()))?;
     let path = format!("/{}", which.trim_matches('/'));
-    let is_below = |at: &str| at == path || at.strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
+    let is_below = |at: &str| at == path || below && at.strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
     let mut gone = Vec::new();
     for one in all.into_iter().filter(|one| one.id == which || is_below(&one.path)) {
-        if let Some(upload) = open(peer, &one.id).await? {
-            give_up(peer, &one.id, &upload).await?;
+        let Some(upload) = open(peer, &one.id).await? else { continue };
+        let mut writer = take_over(&upload).await;
+        // It may have come to its end meanwhile.
+        if upload.about().answer().is_none() {
+            drop(writer.take());
+            forget(peer, &one.id, &upload).await?;
             gone.push(one);
         }
     }
@@ -219,7 +227,6 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let target = ask.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(headers, *name)?.to_owned()))).collect();
     let about = About { target, headers: kept, key, length, unchecked_from: None, whole: None };
-    super::make_room(&ask.peer, length.unwrap_or(0)).await;
     let (found, upload) = find(&ask, &blobs, &about).await?;
     let mut body = BodyReader::new(body);
     let check = ask.who.body_check();
@@ -229,6 +236,12 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let before = upload.about();
     if before.headers != about.headers && before.answer().is_none() {
         note(&upload, |kept| kept.headers = about.headers).await?;
+    }
+    if before.whole.is_none()
+        && let Some(length) = length
+    {
+        let came = length_now(&blobs, &upload, &mut writer).await?;
+        super::make_room(&ask.peer, length.saturating_sub(came)).await;
     }
     if let (Some(begun), Some(length)) = (writer.as_mut().filter(|begun| begun.is_empty()), length) {
         begun.expect(length).map_err(|error| save_problem(&error))?;

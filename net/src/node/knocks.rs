@@ -35,10 +35,16 @@ impl Knocks {
     pub(super) fn due(&mut self, contact: &Contact, now_ms: u64) -> Vec<String> {
         let is_chosen = matches!(contact.source, Source::Typed | Source::Invite | Source::Device);
         let is_socket = |address: &str| address.starts_with("wss://") || address.starts_with("ws://");
-        contact.addresses.iter().filter(|address| is_chosen || !is_socket(address) || self.is_due(address, now_ms)).cloned().collect()
+        contact
+            .addresses
+            .iter()
+            .filter(|address| is_chosen || !is_socket(address) || self.is_due(address, contact.seen_ms > 0, now_ms))
+            .cloned()
+            .collect()
     }
 
-    fn is_due(&mut self, address: &str, now_ms: u64) -> bool {
+    /// Whether an address is called now; who was linked here once is not given up.
+    fn is_due(&mut self, address: &str, was_linked: bool, now_ms: u64) -> bool {
         if self.0.len() >= KNOCKS_MAX && !self.0.contains_key(address) {
             let first = self.0.iter().min_by_key(|(_, knock)| knock.next_ms).map(|(address, _)| address.clone());
             first.map(|first| self.0.remove(&first));
@@ -48,7 +54,7 @@ impl Knocks {
             return false;
         }
         let pause = RETRY_MS.saturating_mul(1 << knock.tries.min(TRIES_MAX)).min(PAUSE_MS_MAX);
-        knock.next_ms = now_ms + if knock.tries >= TRIES_MAX { GIVEN_UP_MS } else { pause };
+        knock.next_ms = now_ms + if knock.tries >= TRIES_MAX && !was_linked { GIVEN_UP_MS } else { pause };
         knock.tries = (knock.tries + 1).min(TRIES_MAX);
         true
     }
@@ -109,7 +115,7 @@ mod tests {
         knocks.answered("websocket victim.example");
         assert_eq!(knocks.due(&contact(Source::Came), 1).len(), 2);
         for number in 0..2 * KNOCKS_MAX {
-            assert!(knocks.is_due(&format!("wss://{number}.example"), 2));
+            assert!(knocks.is_due(&format!("wss://{number}.example"), false, 2));
         }
         assert_eq!(knocks.0.len(), KNOCKS_MAX);
     }

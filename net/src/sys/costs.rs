@@ -82,12 +82,16 @@ fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
     value
 }
 
+/// Remembers how much it is that waits: a program of the owner's asked, and shows it. A page says itself what it shows.
+pub(super) fn shown(peer: &Peer) {
+    *crate::peer::lock(&peer.shown_held) = peer.ledger().held().into_iter().map(|(id, held)| (id, held.bytes)).collect();
+}
+
 /// What waits for the owner's word.
 async fn held(peer: &Peer) -> Result<Serde, Problem> {
     let people = People::now(peer).await;
     let held = peer.ledger().held();
     let all: Vec<Serde> = held.iter().map(|(id, held)| describe(peer, &people, id, held)).collect();
-    *crate::peer::lock(&peer.shown_held) = held.into_iter().map(|(id, held)| (id, held.bytes)).collect();
     Ok(json!({ "held": all }))
 }
 

@@ -337,11 +337,17 @@ async fn go_on(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 /// out.
 async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
-    let uploads = resume::cancel(peer, &name).await?;
+    let mut uploads = resume::cancel(peer, &name, false).await?;
     let files = match which(peer, &name, false).await {
-        // An upload alone was meant.
-        Err(_) if !uploads.is_empty() => Vec::new(),
-        files => files?,
+        // Uploads alone were meant; below a path only where nothing else is.
+        Err(problem) => {
+            uploads.extend(resume::cancel(peer, &name, true).await?);
+            if uploads.is_empty() {
+                return Err(problem);
+            }
+            Vec::new()
+        }
+        Ok(files) => files,
     };
     let wishes = Wishes::of(peer);
     let mut unpinned = false;
@@ -398,6 +404,11 @@ async fn free(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if history {
         if path.is_some() {
             return Err(bad("what was removed is freed as a whole, and not by path"));
+        }
+        if peer.store().log_lacks() {
+            let detail = "a part of the change log is damaged or missing, so it is not known which files older versions and others name";
+            return Err(Problem::new(StatusCode::CONFLICT, "log-lacks", "nothing goes as long as changes are missing", detail)
+                .with_fix("`timebus fsck` says what is missing, `timebus fsck --repair` gets it from others"));
         }
         let store = peer.store().clone();
         let (files, bytes) = beside(move || store.drop_history(preview)).await?.map_err(|error| storage_problem(&error))?;

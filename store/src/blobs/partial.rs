@@ -143,9 +143,12 @@ impl Blobs {
         if !file.exists() {
             // What a crash left of one that is at its place, or was removed.
             remove_if_there(&with_ending(&file, HAVE)).map_err(SaveError::Io)?;
-            if let Some(timeline) = timeline {
-                super::origin::begin(&file, timeline).map_err(SaveError::Io)?;
-            }
+        }
+        if let Some(timeline) = timeline
+            && !with_ending(&file, HAVE).exists()
+        {
+            // Nothing is known to be here of it, whatever a crash left.
+            remove_if_there(&file).and_then(|()| super::origin::begin(&file, timeline)).map_err(SaveError::Io)?;
         }
         let data = open(&file).map_err(SaveError::Io)?;
         let tree = open(&with_ending(&file, TREE)).map_err(SaveError::Io)?;

@@ -91,6 +91,12 @@ impl Blobs {
         found
     }
 
+    /// Whether a part of a blob is here, or is being fetched, under another length.
+    #[must_use]
+    pub fn has_other_length(&self, hash: &BlobHash, len: u64) -> bool {
+        self.parts_of(hash).iter().any(|part| part.len() != len && !part.is_bare())
+    }
+
     /// Blobs of which a part is here, with the bytes of that.
     ///
     /// # Errors
@@ -147,9 +153,18 @@ impl Blobs {
     ///
     /// What the system says.
     pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<bool> {
+        self.remove_partial_if(hash, || Ok::<_, io::Error>(true))
+    }
+
+    /// The same if `may` says so, which is asked while no lease can be taken.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, or `may`.
+    pub fn remove_partial_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
         let bytes = self.bytes_of_parts(hash);
         let leases = self.leases();
-        if leases.contains_key(hash) {
+        if leases.contains_key(hash) || !may()? {
             return Ok(false);
         }
         for file in self.part_files(hash) {
@@ -163,7 +178,8 @@ impl Blobs {
 
 /// Removes a part.
 fn remove(file: &Path) -> io::Result<()> {
-    for path in [with_ending(file, HAVE), with_ending(file, TREE), with_ending(file, ORIGIN), file.to_owned()] {
+    // For whom it was begun last: without that it would be taken for the owner's.
+    for path in [with_ending(file, HAVE), with_ending(file, TREE), file.to_owned(), with_ending(file, ORIGIN)] {
         remove_if_there(&path)?;
     }
     Ok(())

@@ -167,8 +167,9 @@ impl Store {
         collect(blobs, retention, now_ms, &use_of, stays)
     }
 
-    /// Removes blobs that only older versions refer to before their time, or only counts them. Answers how many there are, and their
-    /// bytes. While the log lacks something none goes.
+    /// Removes blobs that only older versions refer to before their time, or only counts them: those that devices of the owner put into
+    /// his own space, as of all else it may be that a write is hidden and no older one. Answers how many there are, and their bytes.
+    /// While the log lacks something none goes.
     ///
     /// # Errors
     ///
@@ -177,7 +178,10 @@ impl Store {
         let (mut count, mut bytes) = (0, 0);
         let Some(blobs) = self.blobs.as_ref().filter(|_| !self.log_lacks()) else { return Ok((0, 0)) };
         for (hash, len) in blobs.list()? {
-            let is_history = || -> Result<bool, StorageError> { Ok(matches!(self.use_of(&hash)?, Use::History)) };
+            let is_history = || -> Result<bool, StorageError> {
+                let is_older = |place: &BlobPlace| !place.is_visible && place.space.is_own() && self.is_own_device(&place.author);
+                Ok(matches!(self.use_of(&hash)?, Use::History) && self.places_of(&self.snapshot(), &hash)?.iter().all(is_older))
+            };
             if is_history()? && (is_preview || blobs.remove_if(&hash, is_history)?) {
                 (count, bytes) = (count + 1, bytes + len);
             }

@@ -6,6 +6,7 @@ use super::requests::check_reserved;
 use super::{Action, Decider, MayName, Request, WriteError, Written, names_at, texts};
 use crate::blobs::BlobHash;
 use crate::fold::Bodies;
+use crate::json::Json;
 use crate::keyspace::{Rows, Table};
 use crate::list::Order;
 use crate::node::{Node, node_key};
@@ -238,11 +239,22 @@ impl Decider {
         let meets = |to: &Path| (to.contains(path) || path.contains(to)) && made.iter().all(|made| to.contains(made));
         let places: Vec<Path> = std::iter::successors(Some(first.clone()), Path::parent).filter(|to| !to.is_root() && meets(to)).collect();
         let Some(went) = (if places.is_empty() { None } else { show(from, &before)? }) else { return Ok(None) };
-        for to in places {
+        // What is above the new place is not read, however much is there: what came there first was at the same place below the old one.
+        for to in places.into_iter().filter(|to| has(&went, &first.segments()[to.segments().len()..])) {
             if show(&to, &after)?.as_ref() == Some(&went) {
                 return Ok(Some((from.clone(), to)));
             }
         }
         Ok(None)
+    }
+}
+
+/// Whether something can be in a value at these segments below it; of elements of a list that is not known.
+fn has(json: &Json, below: &[Segment]) -> bool {
+    match (json, below) {
+        (_, []) => true,
+        (Json::Object(members), [Segment::Name(name), rest @ ..]) => members.get(&**name).is_some_and(|member| has(member, rest)),
+        (Json::Array(_), [Segment::Element(_), ..]) => true,
+        _ => false,
     }
 }
