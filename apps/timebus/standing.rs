@@ -61,6 +61,11 @@ fn state_of(space: &Json, now_ms: u64) -> String {
         return format!("the invite was refused: {}", printable(answer));
     }
     let state = match text(space, "state") {
+        Some("live") if is_true(space, "owner_connected", false) && !is_community(space) => {
+            let seen = number(space, "owner_seen_ms").filter(|seen| *seen > 0);
+            let ago = seen.map_or_else(String::new, |seen| format!(", seen {} ago", span(now_ms.saturating_sub(seen))));
+            return format!("live{}; its owner is not reached{ago}", from(space));
+        }
         Some("live") => return format!("live{}", from(space)),
         Some("loading") => format!("coming in{}", from(space)),
         Some("connecting") => "being called".to_owned(),
@@ -88,6 +93,10 @@ fn state_of(space: &Json, now_ms: u64) -> String {
         true => format!("invite not answered yet; {state}"),
         false => state,
     }
+}
+
+fn is_true(space: &Json, name: &str, wanted: bool) -> bool {
+    member(space, name) == Some(&Json::Bool(wanted))
 }
 
 /// Who gives a space, if it comes from somebody.

@@ -252,14 +252,20 @@ pub(crate) fn check_rules(store: &Store, request: &Request) -> Result<(), Proble
         .with_fix("`timebus community set` changes its title, about and rules"))
 }
 
-/// What a member does who may not write at a path of a community; `None` if it is none.
-pub(crate) fn whom_to_ask(store: &Store, space: Space, path: &Path) -> Option<String> {
+/// Who organizes a community, in words, and its title; `None` if it is none.
+pub(crate) fn organizers(store: &Store, space: Space) -> Option<(String, String)> {
     let rows = store.snapshot();
     let rules = Rules::of(store, &rows, space).ok()??;
     let all = members(store, &rows, space).ok()?;
     let organizers: Vec<&str> = all.iter().filter(|member| member.is_organizer).map(|member| member.name.as_str()).take(3).collect();
     let who = if organizers.is_empty() { "an organizer".to_owned() } else { organizers.join(" or ") };
-    let (title, device) = (rules.title, store.device());
+    Some((who, rules.title))
+}
+
+/// What a member does who may not write at a path of a community; `None` if it is none.
+pub(crate) fn whom_to_ask(store: &Store, space: Space, path: &Path) -> Option<String> {
+    let (who, title) = organizers(store, space)?;
+    let device = store.device();
     Some(format!("ask {who}, who organizes {title:?}, for `timebus grant @{}{path} {device} --can write`", space.key))
 }
 

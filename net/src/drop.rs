@@ -394,7 +394,12 @@ async fn outbox(peer: &Peer) -> Result<Response<Body>, Problem> {
             outbox.list().into_iter().map(|sent| describe(sent, (false, 0, 0))).collect()
         }
     };
-    Ok(answer_json(&json!({ "notices": all })))
+    let people = People::now(peer).await;
+    let named = all.into_iter().map(|mut sent| {
+        sent["name"] = sent["space"].as_str().and_then(|space| space.parse().ok()).map(|space| people.name(&space)).into();
+        sent
+    });
+    Ok(answer_json(&json!({ "notices": named.collect::<Vec<Serde>>() })))
 }
 
 /// How the notices are that were sent to a space, by their ids: whether a peer of that space has them on its disk.

@@ -43,7 +43,8 @@ pub use lookup::{Found, Teller};
 use outbox::Outbox;
 pub use placing::{Holds, Placing};
 use spaces::core;
-pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
+pub(crate) use status::from;
+pub use status::{Giver, Givers, PeerState, PeerStatus, SpaceState, SpaceStatus};
 
 /// Milliseconds until the second call of a peer that was not reached; it doubles from call to call.
 const RETRY_MS: u64 = 1_000;

@@ -109,7 +109,9 @@ pub(crate) async fn mark(
     is_read: bool,
 ) -> Result<Response<Body>, Problem> {
     let store = peer.store();
-    let Some(rights) = store.rights(&space.key).filter(|_| !space.is_own()) else { return answer };
+    // In the own space only for a device that is one no more.
+    let is_out = |rights: &Rights| rights.device_grant(&store.device()).is_none() && crate::sys::is_lost(peer);
+    let Some(rights) = store.rights(&space.key).filter(|rights| !space.is_own() || is_out(rights)) else { return answer };
     let over = match is_read {
         true => Over::of_reading(store, &space.key, &rights, &store.timeline(space)),
         false => Over::of_writing(store, space, &rights, path),

@@ -44,6 +44,8 @@ pub(crate) struct People {
     former: BTreeMap<PublicKey, PublicKey>,
     /// Keys that were proven by one peer together: that of a space, and one that its device signs with.
     proven: BTreeSet<(PublicKey, PublicKey)>,
+    /// By that the space of each device of which nothing else says whose it is.
+    proven_of: BTreeMap<PublicKey, PublicKey>,
     /// Root keys that took over: each is of its space, and no device that anything is granted to.
     roots: BTreeSet<PublicKey>,
 }
@@ -145,18 +147,22 @@ impl People {
     /// What those call themselves who were connected, or say that they are called in their spaces. That is their own word: it is no
     /// name of anybody else, and of who has rights here only what he proves is heeded.
     fn learn_names(&mut self, store: &Store, contacts: &BTreeMap<PublicKey, Contact>) {
-        let own = store.rights(&store.space());
-        let granted =
-            own.iter().flat_map(|rights| rights.grants()).filter(|(_, held)| held.is_live()).filter_map(|(_, held)| match held.grant.audience {
-                Audience::Key(key) => Some(self.spaces.get(&key).copied().unwrap_or(key)),
-                Audience::Anyone => None,
-            });
-        let somebody: BTreeSet<PublicKey> = granted.chain(self.friends.iter().copied()).chain(self.guests.iter().copied()).collect();
         for contact in contacts.values() {
             if let Some(space) = contact.space.filter(|space| contact.keys.contains(space)) {
                 self.proven.extend(contact.keys.iter().map(|key| (space, *key)));
             }
         }
+        // Whoever has both keys is one, as long as his space says nothing else here: so he has one name among the rights and as a
+        // peer. Nothing is granted to a key because of that.
+        let nobodys = |(space, key): &&(PublicKey, PublicKey)| !self.spaces.contains_key(key) && store.rights(space).is_none();
+        self.proven_of = self.proven.iter().filter(nobodys).map(|(space, key)| (*key, *space)).collect();
+        let own = store.rights(&store.space());
+        let granted =
+            own.iter().flat_map(|rights| rights.grants()).filter(|(_, held)| held.is_live()).filter_map(|(_, held)| match held.grant.audience {
+                Audience::Key(key) => Some(*self.owner_of(&key)),
+                Audience::Anyone => None,
+            });
+        let somebody: BTreeSet<PublicKey> = granted.chain(self.friends.iter().copied()).chain(self.guests.iter().copied()).collect();
         let said = contacts.values().filter_map(|contact| Some((contact.space?, contact))).filter(|(_, contact)| may_be_called(&contact.name));
         let (his, others): (Vec<_>, Vec<_>) = said.partition(|(space, contact)| {
             contact.keys.contains(space) || contact.keys.iter().any(|key| *key != *space && self.spaces.get(key) == Some(space))
@@ -243,11 +249,22 @@ impl People {
 
     /// What to call whoever has a key.
     pub(crate) fn name(&self, key: &PublicKey) -> String {
-        let space = self.spaces.get(key).unwrap_or(key);
+        let space = self.owner_of(key);
         if Some(*space) == self.own {
             return "you".to_owned();
         }
         self.names.get(space).cloned().unwrap_or_else(|| human_name(space))
+    }
+
+    /// The space of whoever has a key as far as it is called by its name, or the key.
+    pub(crate) fn owner_of<'a>(&'a self, key: &'a PublicKey) -> &'a PublicKey {
+        self.spaces.get(key).or_else(|| self.proven_of.get(key)).unwrap_or(key)
+    }
+
+    /// A problem with the name of a space in the place of its key.
+    pub(crate) fn named(&self, problem: Problem, space: &PublicKey) -> Problem {
+        let detail = problem.detail.replace(&format!("the space {space}"), &format!("the space of {}", self.name(space)));
+        Problem { detail, ..problem }
     }
 
     /// The same for who wrote something: the owner is one of many there, and has a name like all.
@@ -418,8 +435,9 @@ impl People {
             )
             .with_fix("`timebus peers` shows who is known; write a key, or `anyone` for everybody")),
             (Some(one), Some(two)) => {
-                Err(Problem::new(StatusCode::CONFLICT, "who", "this name can mean several", format!("{name:?} can be {one} or {two}"))
-                    .with_fix("write the key of the one you mean"))
+                let told = |key: &PublicKey| format!("{key} ({})", human_name(key));
+                let detail = format!("{name:?} can be {} or {}", told(&one), told(&two));
+                Err(Problem::new(StatusCode::CONFLICT, "who", "this name can mean several", detail).with_fix("write the key of the one you mean"))
             }
         }
     }
@@ -535,6 +553,25 @@ pub(crate) mod tests {
         assert_eq!(people.name(&key(bob)), "bob");
         assert_eq!(people.find("robert").expect("one").keys, [key(bob)]);
         assert_eq!(people.find("dave").expect("one").keys, [dave.device()]);
+    }
+
+    /// Dan was brought by Bob: his device has a grant, his peer proves its key and that of his space, and nothing else is known.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_was_brought_by_a_guest_has_one_name_among_the_rights_and_as_a_peer() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = open(home.path());
+        grant_key(&store, key(1), Actions::READ).await;
+        let mut book = Book::default();
+        book.contacts.insert(key(20), contact("Dan", key(10), &[key(10), key(1)]));
+        let people = People::of(&store, book.clone(), &[]);
+        assert_eq!([key(1), key(10)].map(|key| people.name(&key)), ["Dan", "Dan"]);
+        book.petnames.insert(key(10), "danny".to_owned());
+        assert_eq!(People::of(&store, book.clone(), &[]).name(&key(1)), "danny");
+        // Who only says so is not he, and by what he proves nothing is granted to a key.
+        book.contacts.insert(key(20), contact("Dan", key(10), &[key(1)]));
+        let people = People::of(&store, book, &[]);
+        assert_eq!(people.name(&key(1)), human_name(&key(1)));
+        assert!(people.find("danny").is_err());
     }
 
     /// Bob says in his space that he is called Bob. It is the name of nobody who has another one, nor of two who say the same.

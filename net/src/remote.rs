@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use timebus_identity::{PublicKey, human_name};
-use timebus_store::auth::Held;
+use timebus_store::auth::{Held, Rights};
 use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::TimelineId;
 use timebus_store::path::Path;
@@ -108,10 +108,26 @@ pub(crate) fn by_rights(store: &Store, status: SpaceStatus) -> SpaceStatus {
         SpaceState::Loading | SpaceState::Connecting => rights.grants_for(&device).any(is_own),
         _ => false,
     };
-    if status.is_waiting || !is_known || may_read {
-        return status;
+    if !status.is_waiting && is_known && !may_read {
+        return SpaceStatus { state: SpaceState::Denied, from: None, ..status };
     }
-    SpaceStatus { state: SpaceState::Denied, from: None, ..status }
+    without_readers_of_less(&rights, status, now_ms)
+}
+
+/// The same without those who are connected and may not have it themselves: all that they have is here, as they have nothing.
+fn without_readers_of_less(rights: &Rights, mut status: SpaceStatus, now_ms: u64) -> SpaceStatus {
+    let may_have = |key: &PublicKey, timeline: &TimelineId| rights.device_grant(key).is_some() || rights.may_fetch(key, timeline, now_ms);
+    let givers = &mut status.givers;
+    givers.all.retain(|giver| givers.needed.iter().all(|timeline| giver.keys.iter().any(|key| may_have(key, timeline))));
+    status.from = crate::node::from(&givers.all);
+    let live = givers.all.iter().filter(|giver| giver.is_level).count();
+    status.state = match status.state {
+        SpaceState::Live { .. } if live > 0 => SpaceState::Live { peers: live },
+        SpaceState::Live { .. } | SpaceState::Loading if givers.all.is_empty() => givers.without.clone(),
+        SpaceState::Live { .. } => SpaceState::Loading,
+        state => state,
+    };
+    status
 }
 
 /// The answer about what is missing of a space of somebody else, if that is not given to us any more.

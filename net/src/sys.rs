@@ -256,6 +256,9 @@ pub(crate) async fn act(
     if let Some(answer) = communities::answer(peer, &head.method, &parts, query, body).await {
         return answer.map(|value| answer_json(&value));
     }
+    if let Some(answer) = rights_of_persona(peer, who, head, &parts, query, body).await {
+        return answer.map(|value| answer_json(&value));
+    }
     if let Some(answer) = rights::answer(peer, &head.method, &parts, query, body).await {
         return answer.map(|value| answer_json(&value));
     }
@@ -455,6 +458,25 @@ pub(crate) fn touched(rows: &Committed, t: u32, path: &Path) -> Result<BTreeMap<
         }
     }
     Ok(found)
+}
+
+/// What is asked about rights at a path of a persona's, which it knows of itself.
+async fn rights_of_persona(
+    peer: &Peer,
+    who: &Who,
+    head: &http::request::Parts,
+    parts: &[&str],
+    query: &Query,
+    body: &Bytes,
+) -> Option<Result<serde_json::Value, Problem>> {
+    let at = match parts {
+        ["why", ..] => 2,
+        ["grants" | "why-hidden" | "quarantine", ..] => 1,
+        _ => return None,
+    };
+    let (_, persona) = crate::personas::named(peer, who, parts.get(at).copied())?;
+    let parts = [&parts[..at], &parts[at + 1..]].concat();
+    rights::answer(&persona, &head.method, &parts, query, body).await
 }
 
 fn describe(people: &People, t: u32, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {

@@ -111,6 +111,12 @@ pub(crate) fn day(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// The moment of a Unix time in milliseconds: "2026-11-26 09:05:00Z".
+pub(crate) fn moment(ms: u64) -> String {
+    let second = ms / 1000 % 86_400;
+    format!("{} {:02}:{:02}:{:02}Z", day(ms), second / 3600, second / 60 % 60, second % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +133,7 @@ mod tests {
         assert_eq!(day(0), "1970-01-01");
         assert_eq!(day(1_795_651_200_000), "2026-11-26");
         assert_eq!(day(951_782_400_000), "2000-02-29");
+        assert_eq!([0, 1_795_651_200_000 + 83_045_999].map(moment), ["1970-01-01 00:00:00Z", "2026-11-26 23:04:05Z"]);
         for (bytes, said) in
             [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (31_000_000_000, "31 GB"), (50_000_000, "50 MB"), (2_000_000, "2 MB")]
         {

@@ -28,7 +28,7 @@ use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
 /// What becomes of a device that was thrown out.
-const LOST: &str = "what is here can be read; for a device of yours begin with a new folder: `timebus --home FOLDER recover`, or \
+pub(crate) const LOST: &str = "what is here can be read; for a device of yours begin with a new folder: `timebus --home FOLDER recover`, or \
                     `timebus devices add` on another device";
 
 /// What a failed write is to whoever asked this peer for it.
@@ -109,7 +109,11 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
         }
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
-            let problem = refused(&ask.peer, &error);
+            let mut problem = refused(&ask.peer, &error);
+            // What the owner calls others is his to know.
+            if ask.who.is_owner() {
+                problem = crate::people::People::now(&ask.peer).await.named(problem, &ask.space.key);
+            }
             Err(match error {
                 WriteError::NoGrant { .. } => match crate::community::whom_to_ask(&ask.peer.store, ask.space, &path) {
                     Some(fix) => problem.with_fix(fix),

@@ -195,7 +195,7 @@ pub(crate) enum May {
 #[command(after_help = "\
 Examples:
   timebus grants                    all grants of your space
-  timebus grants /table             those that reach there
+  timebus grants /table             those that reach there, and those by which it is read
   timebus grants --all              also those that were taken back")]
 pub(crate) struct Grants {
     /// Where
@@ -271,7 +271,7 @@ Examples:
   timebus why write /chirp --as app:chirp
   timebus why read /.sys/status --as bob
   timebus why write @alice/table        whether, and why, this device may
-  timebus why write /notes --as otter-61  one device, as `timebus devices` and `timebus grants` call it
+  timebus why write /notes --as laptop  one device, as `timebus devices` and `timebus grants` call it
   timebus why shown @carol/posts/1      why it does not show, or its picture is not here
   timebus why shown /likes/1            whether it was told to whom it is about, and taken
 

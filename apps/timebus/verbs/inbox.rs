@@ -186,7 +186,12 @@ async fn sent(context: &Context) -> anyhow::Result<()> {
     let row = |sent: &Json| {
         let notice = member(sent, "notice").cloned().unwrap_or(Json::Null);
         let gone = if member(sent, "is_gone") == Some(&Json::Bool(true)) { " (taken back)" } else { "" };
-        vec![format!("{}{gone}", printable(text(&notice, "kind").unwrap_or("?"))), pointer(&notice, "target", "?"), standing(sent)]
+        let about = pointer(&notice, "target", "?");
+        let about = match (text(sent, "name"), about.strip_prefix('@').and_then(|about| about.split_once('/'))) {
+            (Some(name), Some((_, path))) => format!("@{}/{path}", printable(name)),
+            _ => about,
+        };
+        vec![format!("{}{gone}", printable(text(&notice, "kind").unwrap_or("?"))), about, standing(sent)]
     };
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(all.iter().map(row)).collect();
     table(&rows).iter().try_for_each(|line| out.line(line))?;

@@ -12,7 +12,7 @@ use crate::cli::{Answer, Invite, Role};
 use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
 use crate::home::quoted_text;
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::value::{Json, compact, items, member, number, string, text};
 
 pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
@@ -38,9 +38,10 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     public(context, args.public).await?;
     let made = make(context, &wish).await?;
     let only = member(&made, "only") == Some(&Json::Bool(true));
+    let whose = space.as_ref().map_or_else(|| "your space".to_owned(), |space| format!("the space of {}", printable(space)));
     let reading = match only {
-        true => format!("read {path} and what is below it, now and from now on, and nothing else of your space"),
-        false => "read all of your space that is not kept apart, and everything new in it".to_owned(),
+        true => format!("read {path} and what is below it, now and from now on, and nothing else of {whose}"),
+        false => format!("read all of {whose} that is not kept apart, and everything new in it"),
     };
     let may = match args.can {
         Role::Read => reading,

@@ -94,7 +94,7 @@ fn row(invite: &Json) -> Vec<String> {
     let part = |name| printable(text(invite, name).unwrap_or("?"));
     let path = part("path");
     // Where it leads, if not into the own space.
-    let of = text(invite, "space").map_or_else(String::new, |space| format!(" of @{}", short(space)));
+    let of = text(invite, "space_name").map_or_else(String::new, |name| format!(" of {}", printable(name)));
     let reading = match member(invite, "only") {
         Some(Json::Bool(true)) => format!("read {path}{of} alone"),
         _ => format!("read all{of} that is not kept apart"),

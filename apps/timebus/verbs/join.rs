@@ -20,7 +20,7 @@ use crate::home::quoted_text;
 use crate::output::printable;
 use crate::peer::{Local, try_lock};
 use crate::standing::{is_waiting, of_space, problem, refusal};
-use crate::value::{Json, items, text};
+use crate::value::{Json, items, member, text};
 use crate::verbs::invite::{levels, writing};
 use crate::verbs::up::network_config;
 
@@ -239,6 +239,10 @@ fn tell(context: &Context, invite: &Invite, status: &Json, at: &str) -> anyhow::
     if is_live {
         match invite.role {
             Role::Member => out.line(format!("connected: you are a member of {at}"))?,
+            // Somebody may have been brought by a guest, whose space it is not.
+            _ if member(status, "owner_connected") == Some(&Json::Bool(false)) => {
+                out.line(format!("connected: the space of {} is here as {at}, by invite of {name}", human_name(&invite.space)))?;
+            }
             _ => out.line(format!("connected: the space of {name} is here as {at}"))?,
         }
     } else {

@@ -135,10 +135,20 @@ pub(crate) async fn find(client: &mut Client, who: &str) -> anyhow::Result<Strin
         [one] => Ok(one.clone()),
         [] => Ok(name.to_owned()),
         more => Err(Failure::usage(format!("{name:?} can be {} different ones", more.len()))
-            .detail(more.join("\n"))
+            .detail(more.iter().map(|key| known_as(key, items(&peers, "peers"))).collect::<Vec<_>>().join("\n"))
             .fix("write the key of the one you mean")
             .into()),
     }
+}
+
+/// A key with what else tells whose it is.
+fn known_as(key: &str, peers: &[Json]) -> String {
+    let human = key.parse::<PublicKey>().map_or_else(|_| String::new(), |key| timebus_identity::human_name(&key));
+    let his = |part: &str| peers.iter().find(|peer| text(peer, "space").or(text(peer, "id")) == Some(key)).and_then(|peer| text(peer, part));
+    let name = his("name").map_or_else(String::new, |name| format!(", {}", printable(name)));
+    let says = his("says").map_or_else(String::new, |says| format!(", calls himself {}", printable(says)));
+    let node = his("id").map_or_else(String::new, |id| format!(", {} in `timebus peers`", short(id)));
+    format!("{key}   {human}{name}{says}{node}")
 }
 
 pub(crate) async fn follow(context: &Context, args: Follow) -> anyhow::Result<()> {

@@ -87,7 +87,7 @@ pub(crate) async fn grants(context: &Context, args: Grants) -> Result<()> {
     }
     let mut rows = vec![["GRANT", "WHO MAY WHAT", "GIVEN BY", "SINCE", ""].map(str::to_owned).to_vec()];
     for grant in items(&answer, "grants") {
-        let is_live = is_true(grant, "live");
+        let is_live = is_true(grant, "live") && !is_true(grant, "ended");
         if !is_live && !args.all {
             continue;
         }
@@ -167,8 +167,12 @@ pub(crate) async fn why_hidden(context: &Context, args: WhyHidden) -> Result<()>
     for line in lines(&answer, "says") {
         out.line(line)?;
     }
-    if is_true(&answer, "hidden") {
-        out.note(format!("`{}` gives one its effect back", context.home.command("quarantine keep ID")));
+    if let Some(change) = items(&answer, "changes").first() {
+        let id = short(&printable(text(change, "id").unwrap_or("ID")));
+        match args.what.strip_prefix('@').or_else(|| args.what.strip_prefix("/@")) {
+            Some(_) => out.note(format!("whoever may moderate there gives it its effect back: `timebus quarantine keep {id}`")),
+            None => out.note(format!("`{}` gives it its effect back", context.home.command(&format!("quarantine keep {id}")))),
+        }
     }
     Ok(())
 }

@@ -91,6 +91,28 @@ pub enum SpaceState {
     Offline,
 }
 
+/// Somebody who is connected and syncs something of a space.
+#[derive(Clone, Debug)]
+pub struct Giver {
+    /// What he is called.
+    pub name: String,
+    /// The keys that he has shown to be his.
+    pub keys: Vec<PublicKey>,
+    /// Whether all that he has of it is here.
+    pub is_level: bool,
+}
+
+/// Who gives a space, and how it is here if none of them has anything of it.
+#[derive(Clone, Debug)]
+pub struct Givers {
+    /// The timelines of values that it consists of here.
+    pub needed: Vec<TimelineId>,
+    /// Those who are connected, first the one from whom what is new comes.
+    pub all: Vec<Giver>,
+    /// How it is without them.
+    pub without: SpaceState,
+}
+
 /// A space of somebody else, as people see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct SpaceStatus {
@@ -109,9 +131,16 @@ pub struct SpaceStatus {
     /// Who gives it, in words: first the one from whom what is new comes, then how many others have it too. `None` if there is
     /// no link to anybody who does.
     pub from: Option<String>,
+    /// When a machine of whoever has it was connected last, or is; Unix milliseconds, 0 for never.
+    pub owner_seen_ms: u64,
+    /// Whether one is now.
+    pub owner_connected: bool,
     /// Whether somebody who is connected does not give what it consists of to this peer.
     #[serde(skip)]
     pub is_refused: bool,
+    /// Who gives it. That somebody syncs it does not say that he may have it.
+    #[serde(skip)]
+    pub givers: Givers,
     /// How it is here.
     #[serde(flatten)]
     pub state: SpaceState,
@@ -201,6 +230,10 @@ impl Node {
     #[must_use]
     pub fn space(&self, space: &PublicKey) -> SpaceStatus {
         let invite = self.book.joins.get(space).map(|join| join.refused.clone().unwrap_or_else(|| "waiting for an answer".to_owned()));
+        let needed = self.needed(space);
+        let is_refused = self.is_refused(space, &needed);
+        let all = self.givers(space, &needed);
+        let of_owner = || self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space));
         SpaceStatus {
             space: space.to_string(),
             petname: self.book.petnames.get(space).cloned(),
@@ -208,9 +241,12 @@ impl Node {
             is_community: self.book.communities.contains_key(space),
             invite,
             is_waiting: self.is_joining(space),
-            from: self.from(space),
-            is_refused: self.is_refused(space, &self.needed(space)),
-            state: self.space_state(space),
+            from: from(&all),
+            owner_seen_ms: of_owner().map(|(_, contact)| contact.seen_ms).max().unwrap_or(0),
+            owner_connected: of_owner().any(|(id, _)| self.is_linked(id)),
+            is_refused,
+            state: self.space_state(space, &needed, &all, is_refused),
+            givers: Givers { without: self.state_without(space, is_refused), needed: needed[1..].to_vec(), all },
         }
     }
 
@@ -220,22 +256,25 @@ impl Node {
         linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up || is_level())
     }
 
-    /// Who gives a space, in words.
-    fn from(&self, space: &PublicKey) -> Option<String> {
-        let main = core(space)[1];
-        let source = self.feeds.get(&main).and_then(Feed::source);
-        let name = |linked: &Linked| {
-            let remote = linked.remote.as_ref().filter(|_| linked.channels.contains_key(&main))?;
+    /// Who is connected and syncs something of what a space consists of.
+    fn givers(&self, space: &PublicKey, needed: &[TimelineId]) -> Vec<Giver> {
+        let [auth, main] = core(space);
+        let source = needed.get(1).and_then(|timeline| self.feeds.get(timeline)).and_then(Feed::source);
+        let mut all: Vec<(bool, Giver)> = Vec::new();
+        for (link, linked) in &self.links {
+            let Some(remote) = &linked.remote else { continue };
+            // Who gives nothing may ask all the same.
+            let gives = |timeline: &TimelineId| linked.channels.contains_key(timeline) && !linked.denied.contains_key(timeline);
+            if !needed.iter().chain([&auth, &main]).any(gives) {
+                continue;
+            }
+            let is_level = needed.iter().all(|timeline| self.is_caught_up(*link, linked, timeline)) && needed.iter().skip(1).all(gives);
             let own = || if remote.name.is_empty() { id_of(remote, linked.node).to_string().chars().take(8).collect() } else { remote.name.clone() };
-            Some(self.book.petnames.get(&remote.space).cloned().unwrap_or_else(own))
-        };
-        let mut all: Vec<(bool, String)> = self.links.iter().filter_map(|(link, linked)| Some((Some(*link) != source, name(linked)?))).collect();
-        all.sort();
-        // Of somebody with several machines it is enough to say once that it comes from him.
-        let mut told = BTreeSet::new();
-        all.retain(|(_, name)| told.insert(name.clone()));
-        let names: Vec<String> = all.into_iter().map(|(_, name)| name).collect();
-        (!names.is_empty()).then(|| named(&names))
+            let name = self.book.petnames.get(&remote.space).cloned().unwrap_or_else(own);
+            all.push((Some(*link) != source, Giver { name, keys: remote.keys.clone(), is_level }));
+        }
+        all.sort_by(|(one, giver), (two, other)| (one, &giver.name).cmp(&(two, &other.name)));
+        all.into_iter().map(|(_, giver)| giver).collect()
     }
 
     /// What a space consists of here: rights, and what may be read, everything that is not kept apart, or else what is.
@@ -262,28 +301,27 @@ impl Node {
         self.links.values().any(|linked| denies(linked) && may_have(linked))
     }
 
-    fn space_state(&self, space: &PublicKey) -> SpaceState {
+    fn space_state(&self, space: &PublicKey, needed: &[TimelineId], all: &[Giver], is_denied: bool) -> SpaceState {
         let [auth, main] = core(space);
-        let needed = self.needed(space);
-        // Who gives nothing may ask all the same.
         let gives = |linked: &Linked, timeline: &TimelineId| linked.channels.contains_key(timeline) && !linked.denied.contains_key(timeline);
         let is_open = |timeline: &TimelineId| self.links.values().any(|linked| gives(linked, timeline));
-        let is_live = |link: LinkId, linked: &Linked| {
-            needed.iter().all(|timeline| self.is_caught_up(link, linked, timeline)) && needed.iter().skip(1).all(|timeline| gives(linked, timeline))
-        };
-        let live = self.links.iter().filter(|(link, linked)| is_live(**link, linked)).count();
         // What others write there comes all the same.
         if self.links.values().any(|linked| linked.waiting.contains(&main)) {
             return SpaceState::Waiting;
         }
+        let live = all.iter().filter(|giver| giver.is_level).count();
         if live > 0 {
             return SpaceState::Live { peers: live };
         }
-        let is_denied = self.is_refused(space, &needed);
         // Who may not read it may still hear what is stated there.
         if needed[1..].iter().any(is_open) || !is_denied && is_open(&auth) {
             return SpaceState::Loading;
         }
+        self.state_without(space, is_denied)
+    }
+
+    /// How a space is as long as nobody is connected who gives it.
+    fn state_without(&self, space: &PublicKey, is_denied: bool) -> SpaceState {
         if self.config.is_offline {
             return SpaceState::Offline;
         }
@@ -311,4 +349,11 @@ impl Node {
             problem: calls.iter().find_map(|call| call.problem.clone()).unwrap_or_default(),
         }
     }
+}
+
+/// Who gives a space, in words. Of somebody with several machines it is enough to say once that it comes from him.
+pub(crate) fn from(all: &[Giver]) -> Option<String> {
+    let mut told = BTreeSet::new();
+    let names: Vec<String> = all.iter().map(|giver| giver.name.clone()).filter(|name| told.insert(name.clone())).collect();
+    (!names.is_empty()).then(|| named(&names))
 }

@@ -161,6 +161,16 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
                 value["name"] = given.get(&device).cloned().unwrap_or_else(|| human_name(&device)).into();
             }
         }
+        // Who calls himself as somebody else is called has the name here that he has among the rights.
+        let says = &status.contact.name;
+        let is_taken = |space: &PublicKey| match people.find_space(says) {
+            Ok(found) => found.is_some_and(|found| found != *space),
+            Err(problem) => problem.status == StatusCode::CONFLICT,
+        };
+        if let Some(space) = of.filter(|space| !is_own && thrown_out.is_none() && is_taken(space)) {
+            value["name"] = people.name(&space).into();
+            value["says"] = says.as_str().into();
+        }
         if let Some((device, space)) = thrown_out {
             let of = people.name(&space);
             value["thrown_out"] = json!({"by": if is_own { "you" } else { &of }, "space": space.to_string()});
@@ -498,6 +508,7 @@ fn describe(peer: &Network, store: &Store, people: &People, record: &Record) -> 
     }
     value["uses"] = peer.invites().uses(record).into();
     value["state"] = peer.invites().state_of(record, now_ms()).into();
+    value["space_name"] = record.space.as_ref().and_then(|space| space.parse().ok()).map(|space| people.name(&space)).into();
     value
 }
 

@@ -298,18 +298,18 @@ fn everything_of(people: &People, rights: &Rights, key: &PublicKey) -> BTreeSet<
 /// Whom a name means: somebody who is known, or a device that has a grant and is called so, as `timebus grants` prints it.
 pub(super) fn meant(people: &People, rights: &Rights, who: &str) -> Result<Person, Problem> {
     match people.find(who) {
-        Err(problem) if problem.status == StatusCode::NOT_FOUND => named_in(rights, who).ok_or(problem),
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => named_in(people, rights, who).ok_or(problem),
         found => found,
     }
 }
 
 /// The one key with a grant that is called so, or begins so: a device of somebody of whom nothing else is known.
-fn named_in(rights: &Rights, who: &str) -> Option<Person> {
+fn named_in(people: &People, rights: &Rights, who: &str) -> Option<Person> {
     let name = who.strip_prefix('@').unwrap_or(who);
     let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
     let found: BTreeSet<PublicKey> = rights.grants().filter_map(|(_, held)| holder(held)).filter(fits).collect();
     match Vec::from_iter(found)[..] {
-        [key] => Some(Person { name: human_name(&key), space: None, keys: vec![key], is_anyone: false }),
+        [key] => Some(Person { name: people.name(&key), space: None, keys: vec![key], is_anyone: false }),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ use timebus_store::op::Op;
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
 use timebus_store::quarantine::{HIDDEN_MAX, HiddenChange};
+use timebus_store::tips::size_of;
 use timebus_store::writer::Statement;
 
 use crate::authority::Verb;
@@ -25,7 +26,7 @@ use crate::route::{bad_path, storage_problem, write_problem};
 use crate::sys::network::{bad, find_space, read};
 use crate::target::Query;
 use crate::who::now_ms;
-use crate::words::{action_words, day, scope_words, short, size};
+use crate::words::{action_words, day, moment, scope_words, short, size};
 
 /// Hidden changes that an answer names; more are counted.
 const NAMED_MAX: usize = 50;
@@ -84,7 +85,7 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
     let grant = &held.grant;
     let who = people.audience(&grant.audience);
     let instead_of = instead::before(rights, held).map(|(id, old)| (id, old.grant.audience));
-    let mut says = says(&who, grant, &held.scope());
+    let mut says = format!("{}{}", says(&who, grant, &held.scope()), reads_words(rights, grant, &held.scope()).unwrap_or_default());
     if let Some((_, Audience::Key(old))) = instead_of {
         says.push_str(&format!(", instead of {}, which is a device of his no more", human_name(&old)));
     }
@@ -96,7 +97,12 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
         Audience::Anyone => Serde::Null,
         Audience::Key(key) => human_name(key).into(),
     };
-    let why: Vec<Serde> = rights.hidden_by(id).iter().map(|hidden| hidden_words(people, hidden).into()).collect();
+    let ended = grant.not_after_ms > 0 && now_ms() > grant.not_after_ms;
+    let hidden = rights.hidden_by(id).into_iter().filter(|hidden| !ended || !is_since(hidden, grant.not_after_ms));
+    let mut why: Vec<Serde> = hidden.map(|hidden| hidden_words(people, &hidden).into()).collect();
+    if ended {
+        why.push(format!("it ended on {}", moment(grant.not_after_ms)).into());
+    }
     Some(json!({
         "id": id.to_string(),
         "for": key,
@@ -115,6 +121,7 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
         "parent": held.parent.map(|parent| parent.to_string()),
         "time_ms": held.time_ms,
         "live": held.is_live(),
+        "ended": ended,
         "why": why,
         "says": says,
     }))
@@ -127,7 +134,7 @@ fn says(who: &str, grant: &Grant, scope: &Scope) -> String {
         words.push_str(&format!(", up to {} in all", size(grant.bytes_max)));
     }
     if grant.not_after_ms > 0 {
-        words.push_str(&format!(", until {}", day(grant.not_after_ms)));
+        words.push_str(&format!(", until {}", moment(grant.not_after_ms)));
     }
     if grant.actions.contains(Actions::GRANT) && grant.depth > 0 {
         words.push_str(&format!(", and hand that on {} deep", grant.depth));
@@ -135,14 +142,36 @@ fn says(who: &str, grant: &Grant, scope: &Scope) -> String {
     words
 }
 
-/// All grants at, above and below a path.
+/// Whether somebody reads a whole timeline by a grant, wherever else it is good.
+fn reads_all(grant: &Grant) -> bool {
+    grant.audience != Audience::Anyone && grant.actions.contains(Actions(Actions::SYNC.0 | Actions::READ.0))
+}
+
+/// What is read by a grant that names a path of it: what is read is a timeline and not a path.
+fn reads_words(rights: &Rights, grant: &Grant, scope: &Scope) -> Option<String> {
+    let only: Vec<String> = match &grant.timelines {
+        Timelines::Only(ids) => rights.shown().filter(|mount| ids.contains(&mount.timeline)).map(|mount| mount.path.to_string()).collect(),
+        _ => Vec::new(),
+    };
+    let what = match only.as_slice() {
+        [] if grant.timelines != Timelines::Main || scope.segments.is_empty() => return None,
+        [] => "all else that is not kept apart".to_owned(),
+        [one] if *one == crate::words::scope_path(scope) => return None,
+        all => format!("all of {}", crate::words::join(all)),
+    };
+    reads_all(grant).then(|| format!("; with that goes reading {what}"))
+}
+
+/// All grants at, above and below a path, and those by which it is read.
 async fn grants(peer: &Peer, path: &[&str]) -> Result<Serde, Problem> {
     let (space, path) = place(peer, path).await?;
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
     let at = scope_at(&path)?;
+    let (timeline, main) = (rights.timeline_of(&path), TimelineId::named(&space.key, "main"));
+    let reads = |held: &Held| reads_all(&held.grant) && held.grant.timelines.contains(&timeline, &main);
     let mut all: Vec<(u64, GrantId)> =
-        rights.grants().filter(|(_, held)| held.scope().common(&at).is_some()).map(|(id, held)| (held.time_ms, *id)).collect();
+        rights.grants().filter(|(_, held)| held.scope().common(&at).is_some() || reads(held)).map(|(id, held)| (held.time_ms, *id)).collect();
     all.sort_unstable();
     let mut all: Vec<Serde> = all.iter().filter_map(|(_, id)| describe(&people, &rights, id)).collect();
     name_devices(&mut all);
@@ -212,6 +241,7 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let mount = rights.mount_of(&path).map(|mount| mount.path.clone());
     let (grants, mut notes) = plan(&wanted, can, &person, (&path, mount), &timelines)?;
     notes.extend(people.by_his_own_word(&person));
+    notes.extend(used_up(peer, space, &timeline, &person, wanted.bytes_max)?);
     let mut says_all = Vec::new();
     let mut fresh = Vec::new();
     let wider: BTreeSet<GrantId> = grants.iter().flat_map(|grant| wider_than(&rights, grant)).collect();
@@ -242,6 +272,24 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         answer["grants"] = given.iter().map(ToString::to_string).collect();
     }
     Ok(answer)
+}
+
+/// A limit that is reached before anything is written by the new right: all counts that somebody wrote there.
+fn used_up(peer: &Peer, space: Space, timeline: &TimelineId, person: &Person, bytes_max: u64) -> Result<Option<String>, Problem> {
+    let rows = peer.store().snapshot();
+    let t = peer.store().number_of(&space.key, timeline).unwrap_or(space.main());
+    let mut most = 0;
+    for key in &person.keys {
+        most = most.max(size_of(&*rows, t, key).map_err(|error| storage_problem(&error))?.0);
+    }
+    let name = &person.name;
+    Ok((bytes_max > 0 && most >= bytes_max).then(|| {
+        format!(
+            "all that {name} wrote in this space counts, and that is {} of these {} already: nothing can be written by this right, give more",
+            size(most),
+            size(bytes_max)
+        )
+    }))
 }
 
 /// Grants in force by which the same key may do there what a new one would not let it, so that the limits of that mean nothing.
@@ -335,7 +383,16 @@ fn change(people: &People, rights: &Rights, one: &HiddenChange) -> Serde {
             people.name(&one.author)
         )],
         (None, _) => vec!["it is by a root key that is not the root any more".to_owned()],
-        (Some(cap), _) => rights.hidden_by(cap).iter().map(|hidden| hidden_words(people, hidden)).collect(),
+        (Some(cap), _) => rights
+            .hidden_by(cap)
+            .iter()
+            .map(|hidden| match hidden {
+                Hidden::Revoked { author, time_ms, .. } => {
+                    format!("the right that it was written by is none any more: {} took it back on {}", people.name(author), moment(*time_ms))
+                }
+                Hidden::Root { .. } => hidden_words(people, hidden).replace("it comes from", "its right comes from"),
+            })
+            .collect(),
     };
     json!({
         "id": one.id.to_string(),
@@ -350,11 +407,16 @@ fn change(people: &People, rights: &Rights, one: &HiddenChange) -> Serde {
     })
 }
 
+/// Whether a grant was taken back after it had ended, which whoever gave it does by himself.
+pub(super) fn is_since(hidden: &Hidden, ended_ms: u64) -> bool {
+    matches!(hidden, Hidden::Revoked { time_ms, .. } if *time_ms >= ended_ms)
+}
+
 /// Why a grant is not in force, in words.
 pub(super) fn hidden_words(people: &People, hidden: &Hidden) -> String {
     match hidden {
-        Hidden::Revoked { author, time_ms, .. } => format!("{} took it back on {}", people.name(author), day(*time_ms)),
-        Hidden::Root { author } => format!("it comes from {author}, which is not the root key, or was disputed, when it gave this"),
+        Hidden::Revoked { author, time_ms, .. } => format!("{} took it back on {}", people.name(author), moment(*time_ms)),
+        Hidden::Root { author } => format!("it comes from {}, which is not the root key, or was disputed, when it gave this", human_name(author)),
     }
 }
 
@@ -376,7 +438,7 @@ async fn why_hidden(peer: &Peer, what: &[&str]) -> Result<Serde, Problem> {
             let found = all_hidden(peer, space).await?.into_iter().find(|one| one.id == id);
             if let (Some(found), Some(rights)) = (found, peer.store().rights(&space.key)) {
                 let change = change(&people, &rights, &found);
-                return Ok(json!({"hidden": true, "says": says_hidden(&change), "changes": [change]}));
+                return Ok(json!({"hidden": true, "says": [says_hidden(&change)], "changes": [change]}));
             }
         }
         let is_here = timebus_store::summary::find(&*peer.store().snapshot(), &id).map_err(|error| storage_problem(&error))?.is_some();
@@ -388,7 +450,7 @@ async fn why_hidden(peer: &Peer, what: &[&str]) -> Result<Serde, Problem> {
     }
     let (space, path) = place(peer, what).await?;
     let found = hidden_at(peer, &people, space, &path).await?;
-    let mut says: Vec<String> = found.iter().flat_map(says_hidden).collect();
+    let mut says: Vec<String> = found.iter().map(says_hidden).collect();
     if says.is_empty() {
         says.push(format!("nothing at {path} is hidden because of somebody's rights"));
     }
@@ -403,19 +465,20 @@ async fn hidden_at(peer: &Peer, people: &People, space: Space, path: &Path) -> R
     Ok(found.iter().filter(is_there).map(|one| change(people, &rights, one)).take(NAMED_MAX).collect())
 }
 
-/// The same in words.
-pub(super) async fn why_hidden_at(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<Vec<String>, Problem> {
-    Ok(hidden_at(peer, people, space, path).await?.iter().flat_map(says_hidden).collect())
+/// The same in words, each with the id of its change.
+pub(super) async fn why_hidden_at(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<Vec<(String, String)>, Problem> {
+    let told = |change: &Serde| (change["id"].as_str().unwrap_or("?").to_owned(), says_hidden(change));
+    Ok(hidden_at(peer, people, space, path).await?.iter().map(told).collect())
 }
 
-fn says_hidden(change: &Serde) -> Vec<String> {
+fn says_hidden(change: &Serde) -> String {
     let text = |name: &str| change[name].as_str().unwrap_or("?").to_owned();
     let list = |name: &str| change[name].as_array().into_iter().flatten().filter_map(Serde::as_str).map(str::to_owned).collect::<Vec<_>>();
     let why = list("why");
     let why = if why.is_empty() { "of the right that it was written with".to_owned() } else { why.join(", and ") };
     let at = day(change["time_ms"].as_u64().unwrap_or(0));
     let id = crate::words::short(&text("id")).to_owned();
-    vec![format!("change {id} of {} ({at}) at {} is hidden: {why}", text("name"), crate::words::join(&list("paths")))]
+    format!("change {id} of {} ({at}) at {} is hidden: {why}", text("name"), crate::words::join(&list("paths")))
 }
 
 /// What is hidden at and below a path.
@@ -448,7 +511,9 @@ async fn keep(peer: &Peer, path: &[&str], body: &Bytes) -> Result<Serde, Problem
         }
         _ => return Err(bad(format!("several hidden changes begin with {keep}; write more of the id"))),
     };
-    peer.store().keep(space, found.id, now_ms()).await.map_err(|error| write_problem(&error))?;
+    if let Err(error) = peer.store().keep(space, found.id, now_ms()).await {
+        return Err(People::now(peer).await.named(write_problem(&error), &space.key));
+    }
     let left = all_hidden(peer, space).await?.len();
     Ok(json!({"kept": found.id.to_string(), "shown": all.len().saturating_sub(left), "left": left}))
 }

@@ -6,16 +6,18 @@ use std::collections::BTreeSet;
 use http::StatusCode;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
-use timebus_store::auth::{Explanation, Lack, Rights};
-use timebus_store::grant::{Actions, Timelines};
-use timebus_store::ids::TimelineId;
+use timebus_store::auth::{Explanation, Lack, Rights, Way};
+use timebus_store::grant::{Actions, Audience, Timelines};
+use timebus_store::ids::{GrantId, TimelineId};
+use timebus_store::node::{Node, node_key};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
-use timebus_store::tips::size_of;
+use timebus_store::store::StorageError;
+use timebus_store::tips::{size_of, tips_of};
 use timebus_store::writer::is_reserved;
 
 use super::revoke::meant;
-use super::rights::{describe, hidden_words, place, rights_of};
+use super::rights::{describe, hidden_words, is_since, place, rights_of};
 use crate::authority::{Verb, may_keep, own_word_at};
 use crate::ledger::{Payer, Relation};
 use crate::lists;
@@ -26,7 +28,7 @@ use crate::problem::Problem;
 use crate::route::storage_problem;
 use crate::sys::network::bad;
 use crate::who::now_ms;
-use crate::words::{action_words, counted, day, join, quoted, scope_words, short, size};
+use crate::words::{action_words, counted, join, moment, quoted, scope_words, short, size};
 
 /// What apps are called where people are.
 const APP: &str = "app:";
@@ -82,15 +84,36 @@ pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&
     if let Some(alias) = who.and_then(|who| who.strip_prefix(APP)) {
         return of_app(peer, &people, &question, alias, space, &path);
     }
-    let person = meant(&people, &rights, who.unwrap_or("me"))?;
-    match segments.first() {
-        Some(&".sys") if space.is_own() => Ok(of_system(peer, &question, &person, segments)),
-        Some(&".drop") => Ok(of_inbox(peer, &question, &person, &people, space, &path)),
+    let person = whom(peer, &people, &rights, who.unwrap_or("me"))?;
+    match path.segments().first().map(ToString::to_string).as_deref() {
+        Some(".sys") if space.is_own() => Ok(of_system(peer, &question, &person, segments)),
+        Some(".drop") => of_inbox(peer, &question, &person, &people, space, &path),
         _ if matches!(verb, Verb::Write | Verb::Grant) && is_reserved(&path) => {
             let why = "names that begin with a dot are the system's: nobody writes there, whatever was granted".to_owned();
             Ok(question.answer(&path.to_string(), &person.name, None, false, vec![why]))
         }
         _ => of_grants(peer, &question, &person, &people, &rights, space, &path).await,
+    }
+}
+
+/// Whom a name means: also a device of the owner's as he calls it, and somebody of whom nothing but a key with a grant is known.
+fn whom(peer: &Peer, people: &People, rights: &Rights, who: &str) -> Result<Person, Problem> {
+    let problem = match meant(people, rights, who) {
+        Err(problem) => problem,
+        found => return found,
+    };
+    let given = crate::devices::names::given(peer.store()).unwrap_or_default();
+    if problem.status == StatusCode::NOT_FOUND
+        && let Some((key, name)) = given.into_iter().find(|(_, name)| name.to_lowercase() == who.to_lowercase())
+    {
+        return Ok(Person { name, space: Some(peer.space()), keys: vec![key], is_anyone: false });
+    }
+    let Ok(Some(space)) = people.find_space(who) else { return Err(problem) };
+    let is_his = |key: &PublicKey| *people.owner_of(key) == space;
+    let keys = rights.grants().filter_map(|(_, held)| if let Audience::Key(key) = held.grant.audience { Some(key) } else { None });
+    match keys.filter(is_his).collect::<BTreeSet<_>>() {
+        keys if keys.is_empty() => Err(problem),
+        keys => Ok(Person { name: people.name(&space), space: Some(space), keys: keys.into_iter().collect(), is_anyone: false }),
     }
 }
 
@@ -116,7 +139,10 @@ fn shown_to(shown: &Serde, read: &Serde) -> Serde {
     }
     if is_there && may_read {
         says.extend(words(read));
-        says.push(format!("it is on the machines of {who} once they were connected to one that has it").into());
+        says.push(match who {
+            "anyone" => "whoever asks this peer by HTTP is shown it".into(),
+            who => format!("it is on the machines of {who} once they were connected to one that has it").into(),
+        });
     }
     answer["can"] = "shown".into();
     answer["allowed"] = (is_there && may_read).into();
@@ -139,7 +165,7 @@ fn of_app(peer: &Peer, people: &People, question: &Question<'_>, alias: &str, sp
     let card: Vec<String> = super::apps::card_words(&app.record, &super::apps::space_words(peer, people, &app.space));
     let mut why = match card.as_slice() {
         [] => vec!["it was given nothing when it was installed".to_owned()],
-        card => vec![format!("its card says: {}", join(card))],
+        card => std::iter::once("its card says that it may".to_owned()).chain(card.iter().map(|line| format!("- {line}"))).collect(),
     };
     if !allowed {
         why.push("an app asks for what it wants in its app.json, and you agree when it is installed again".to_owned());
@@ -147,6 +173,7 @@ fn of_app(peer: &Peer, people: &People, question: &Question<'_>, alias: &str, sp
         let payer = Payer::App(alias.to_owned());
         let wrote = peer.ledger().app_costs().get(alias).map_or(0, |cost| cost.bytes);
         why.extend(limit_words(peer, &payer, Relation::App, wrote, &format!("{APP}{alias}")));
+        why.extend(held_words(peer, &[payer.name()], "its"));
     }
     Ok(question.answer(&path.to_string(), &format!("the app {alias}"), None, allowed, why))
 }
@@ -168,25 +195,37 @@ fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[
 }
 
 /// An inbox takes notices of everybody, and is read by its owner.
-fn of_inbox(peer: &Peer, question: &Question<'_>, person: &Person, people: &People, space: Space, path: &Path) -> Serde {
+fn of_inbox(peer: &Peer, question: &Question<'_>, person: &Person, people: &People, space: Space, path: &Path) -> Result<Serde, Problem> {
     let path = path.to_string();
     let is_owner = person.space == Some(space.key);
-    let blocked = blocked_by(peer, person);
+    let blocked = blocked_by(peer, person).filter(|_| space.is_own());
+    let is_closed = space.is_own() && peer.inbox()?.is_closed();
     let (allowed, why) = match question.verb {
-        _ if blocked.is_some() && space.is_own() => (false, format!("you have blocked {}", person.name)),
+        _ if blocked.is_some() => (false, format!("you have blocked {}", person.name)),
+        Verb::Write if is_closed => (false, "your inbox is closed: it takes no notices of anybody".to_owned()),
         Verb::Write => {
-            let whose = if space.is_own() { "this peer".to_owned() } else { format!("the peer of {}", people.name(&space.key)) };
-            (true, format!("everybody who reaches {whose} may leave short notices, in slots of his own and within 64 kB, and touches nothing else"))
+            let (whose, unless) = match space.is_own() {
+                true => ("this peer".to_owned(), ""),
+                false => (format!("the peer of {}", people.name(&space.key)), ", unless its owner closed the inbox"),
+            };
+            (
+                true,
+                format!(
+                    "everybody who reaches {whose} may leave short notices{unless}, in slots of his own and within 64 kB, and touches nothing else"
+                ),
+            )
         }
         Verb::Read if is_owner => (true, "it is his own inbox".to_owned()),
         Verb::Read => (false, "what was left in an inbox is for its owner".to_owned()),
         Verb::Grant | Verb::Moderate => (is_owner, "an inbox is its owner's; `timebus inbox` and `timebus mute` are how it is kept".to_owned()),
     };
     let mut answer = question.answer(&path, &person.name, None, allowed, vec![why]);
-    if let Some(name) = blocked.filter(|_| space.is_own()) {
+    if let Some(name) = blocked {
         answer["fix"] = format!("timebus unblock {name}").into();
+    } else if question.verb == Verb::Write && is_closed {
+        answer["fix"] = "timebus inbox open".into();
     }
-    answer
+    Ok(answer)
 }
 
 /// The name to unblock, of somebody whom the owner has blocked.
@@ -218,11 +257,24 @@ fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) 
         }
         Lack::Path(scope) => format!("it is good {}", scope_words(scope)),
         Lack::OwnWord => "what is there is the owner's own word; only a grant for just that path is good there".to_owned(),
-        Lack::Ended(at_ms) => format!("it ended on {}", day(*at_ms)),
-        Lack::UsedUp { max, written } => format!("of the {} that may be written by it {} are", size(*max), size(*written)),
+        Lack::Ended(at_ms) => format!("it ended on {}", moment(*at_ms)),
+        Lack::UsedUp { max, written } => format!(
+            "of the {} that may be written {} are: all that he wrote there counts, also by other grants and at other paths",
+            size(*max),
+            size(*written)
+        ),
         Lack::Depth => "it can be handed on no further".to_owned(),
         Lack::ForEverybody => "it is for everybody, and only the owner opens something to everybody".to_owned(),
         Lack::Hidden(hidden) => hidden_words(people, hidden),
+    }
+}
+
+/// In which order grants are told that are not enough, those first that were and are no more: what became of them is the reason.
+fn weight(lacks: &[&Lack]) -> usize {
+    let is_past = |lack: &&Lack| matches!(lack, Lack::Hidden(_) | Lack::Ended(_) | Lack::UsedUp { .. });
+    match lacks.iter().all(is_past) {
+        true => 0,
+        false => lacks.len(),
     }
 }
 
@@ -240,7 +292,8 @@ async fn of_grants(
     if question.who.is_none()
         && let Some(why) = lost(peer, people)
     {
-        return Ok(question.answer(&path.to_string(), &person.name, Some(&peer.store().device()), false, vec![why]));
+        let why = vec![why, crate::write::LOST.to_owned()];
+        return Ok(question.answer(&path.to_string(), &person.name, Some(&peer.store().device()), false, why));
     }
     let main = rights.timeline_of(path);
     let nobody = [PublicKey::from_bytes([0; 32])];
@@ -287,28 +340,50 @@ async fn of_grants(
     if best.root {
         why.push("the key is the space's root key".to_owned());
     }
-    let mut ways = Vec::new();
+    // What decides nothing is not told: who reads has a whole timeline, and what is for a path that is kept apart is that.
+    let is_named = |id: &GrantId| rights.grant(id).is_some_and(|held| held.grant.audience != Audience::Anyone);
+    let mut told: Vec<(GrantId, &Way, Vec<&Lack>)> = Vec::new();
     for way in &best.ways {
-        let is_path = |lack: &Lack| matches!(lack, Lack::Path(_));
         let Some(last) = way.links.last() else { continue };
         // Where reading follows from a grant for another path, that is the one to tell of.
         if by_timeline && reading(key) != Some(*last) {
             continue;
         }
-        let Some(mut one) = describe(people, rights, last) else { continue };
-        // What is for a path that is kept apart is not said to be at that path, too.
         let is_apart = way.lacks.iter().any(|lack| matches!(lack, Lack::Timeline(Timelines::Only(_))));
-        let lacks = way.lacks.iter().filter(|lack| !(by_timeline || is_apart) || !is_path(lack));
-        let lacks: Vec<String> = lacks.map(|lack| lack_words(people, rights, &main, lack)).collect();
-        let given =
-            format!("grant {} by {}: {}", short(&last.to_string()), one["by_name"].as_str().unwrap_or("?"), one["says"].as_str().unwrap_or("?"));
-        why.push(if lacks.is_empty() { given } else { format!("{given}; but {}", join(&lacks)) });
-        one["lacks"] = lacks.into();
+        let is_whole = by_timeline || is_apart || verb == Verb::Read && is_named(last);
+        let ended = way.lacks.iter().find_map(|lack| if let Lack::Ended(at_ms) = lack { Some(*at_ms) } else { None });
+        let counts = |lack: &&Lack| match lack {
+            Lack::Path(_) => !is_whole,
+            Lack::Hidden(hidden) => ended.is_none_or(|ended| !is_since(hidden, ended)),
+            _ => true,
+        };
+        told.push((*last, way, way.lacks.iter().filter(counts).collect()));
+    }
+    told.sort_by_key(|(.., lacks)| weight(lacks));
+    let is_over = !granted && told.first().is_some_and(|(.., lacks)| weight(lacks) == 0);
+    let mut ways = Vec::new();
+    for (last, way, lacks) in &told {
+        let Some(mut one) = describe(people, rights, last) else { continue };
+        let text = |name: &str| one[name].as_str().unwrap_or("?").to_owned();
+        let since = moment(one["time_ms"].as_u64().unwrap_or(0));
+        let given = format!("grant {} by {}, of {since}: {}", short(&last.to_string()), text("by_name"), text("says"));
+        let words: Vec<String> = lacks.iter().map(|lack| lack_words(people, rights, &main, lack)).collect();
+        if !is_over || weight(lacks) == 0 {
+            why.push(if words.is_empty() { given } else { format!("{given}; but {}", join(&words)) });
+        }
+        one["lacks"] = words.into();
         one["chain"] = way.links.iter().map(ToString::to_string).collect();
         ways.push(one);
         if granted {
             break;
         }
+    }
+    if is_over && verb == Verb::Read {
+        let whose = if question.who.is_none() { "you" } else { person.name.as_str() };
+        why.push(format!("what came to {whose} before that is kept there, as it was; nothing new goes there"));
+    }
+    if let Some(words) = forked(peer, t, key).map_err(|error| storage_problem(&error))? {
+        why.push(words);
     }
     if by_timeline {
         why.push("what is read is a timeline and not a path: all of the space that is not kept apart".to_owned());
@@ -332,7 +407,7 @@ async fn of_grants(
     }
     if verb == Verb::Write && allowed {
         why.extend(room_words(peer, people, person)?);
-        why.extend(held_words(peer, person));
+        why.extend(held_words(peer, &person.keys.iter().chain(&person.space).map(ToString::to_string).collect::<Vec<_>>(), "his"));
         if question.who.is_none() {
             why.extend(waiting_words(peer, people, &space.key).await);
         }
@@ -347,7 +422,11 @@ async fn of_grants(
     // What somebody else may is told with what ends it.
     if allowed && space.is_own() && person.space != Some(peer.space()) && !best.root {
         if by_timeline && *path != Path::root() {
-            why.push(format!("to keep this path apart from what he reads: `timebus private {}`", quoted(&path.to_string())));
+            if may_be_apart(path) {
+                // What is there goes along.
+                let along = if is_there(peer, space, path)? { " --move" } else { "" };
+                why.push(format!("to keep this path apart from what he reads: `timebus private {}{along}`", quoted(&path.to_string())));
+            }
             why.extend(reading(key).map(|grant| format!("to take all of it back: `timebus revoke {}`", short(&grant.to_string()))));
         } else if let Some(grant) = best.ways.iter().find(|way| way.lacks.is_empty()).and_then(|way| way.links.last()) {
             why.push(format!("to take it back: `timebus revoke {}`", short(&grant.to_string())));
@@ -366,15 +445,95 @@ async fn of_grants(
         let may_grant = space.is_own()
             || rights.grant_covering(Some(&peer.store().device()), Actions(actions(verb).0 | Actions::GRANT.0), &main, path, now_ms()).is_some();
         let whom = question.who.map_or_else(|| key.to_string(), str::to_owned);
-        if may_grant {
-            answer["fix"] = format!("timebus grant {} {} --can {can}", quoted(&question.shown), quoted(&whom)).into();
-        } else {
-            // At his peer the path is his own, and nobody has the names that are given here.
-            let command = format!("timebus grant {} {key} --can {can}", quoted(&path.to_string()));
-            answer["ask"] = json!({"who": people.name(&space.key), "command": command});
+        // At his peer the path is his own, and nobody has the names that are given here.
+        let (at, whom) = if may_grant { (question.shown.clone(), quoted(&whom)) } else { (path.to_string(), key.to_string()) };
+        let (at, says) = opened(question, person, rights, path, &at, &whom);
+        add(&mut answer, says);
+        let command = format!("timebus grant {} {whom} --can {can}", quoted(&at));
+        match crate::community::organizers(peer.store(), space) {
+            // Members are let in with all that members may, and an invite is how.
+            Some((_, title)) if !rights.is_member(key) => {
+                let name = people.petname(&space.key).unwrap_or_else(|| space.key.to_string());
+                let command = format!("timebus invite --to {} --can member", quoted(&format!("@{name}")));
+                add(&mut answer, vec![format!("{title:?} is a community: who is let in by a member may do there what its rules say")]);
+                match rights.is_member(&peer.store().device()) {
+                    true => answer["fix"] = command.into(),
+                    false => answer["ask"] = json!({"who": format!("a member of {title:?}"), "command": command}),
+                }
+            }
+            Some((who, _)) if !may_grant => answer["ask"] = json!({"who": who, "command": command}),
+            _ if may_grant => answer["fix"] = command.into(),
+            _ => answer["ask"] = json!({"who": people.name(&space.key), "command": command}),
         }
     }
     Ok(answer)
+}
+
+fn add(answer: &mut Serde, says: Vec<String>) {
+    answer["says"].as_array_mut().into_iter().for_each(|all| all.extend(says.iter().map(|line| Serde::from(line.as_str()))));
+}
+
+/// The path that a grant has to name for what is asked, and what it opens beside that. What is read is a timeline.
+fn opened(question: &Question<'_>, person: &Person, rights: &Rights, path: &Path, at: &str, whom: &str) -> (String, Vec<String>) {
+    let prefix = at.strip_suffix(&path.to_string()).unwrap_or_default();
+    let mount = rights.mount_of(path).map(|mount| mount.path.clone());
+    let all = mount.clone().unwrap_or_else(Path::root);
+    if all == *path || person.is_anyone {
+        let is_all = person.is_anyone && path.is_root();
+        let note = "that opens all that is not kept apart to everybody, and lets them keep it".to_owned();
+        return (at.to_owned(), if is_all { vec![note] } else { Vec::new() });
+    }
+    let what = mount.map_or_else(|| "all of the space that is not kept apart".to_owned(), |mount| format!("all of {mount}"));
+    match question.verb {
+        Verb::Read => {
+            let mut says = vec![format!("what is read is a timeline and not a path: with {path} {} would read {what}", person.name)];
+            if all.is_root() && may_be_apart(path) {
+                let place = quoted(&path.to_string());
+                says.push(format!(
+                    "for {path} alone it has to be kept apart: `timebus private {place} --move`, then `timebus grant {place} {whom} --can read`"
+                ));
+            }
+            (format!("{prefix}{all}"), says)
+        }
+        _ => (at.to_owned(), vec![format!("who writes there reads {what}")]),
+    }
+}
+
+/// Whether a path can be kept apart from the rest of its space.
+fn may_be_apart(path: &Path) -> bool {
+    !path.is_root() && !is_reserved(path)
+}
+
+/// Whether anything is at or below a path.
+fn is_there(peer: &Peer, space: Space, path: &Path) -> Result<bool, Problem> {
+    let rows = peer.store().snapshot();
+    let t_key = node_key(peer.store().at(space, path).main(), &path.key());
+    let node = Node::load(&*rows, &t_key).map_err(|error| storage_problem(&error))?;
+    Ok(node.count() > 0 || node.below > 0)
+}
+
+/// What of somebody does not count any more although he may write: he said two things at one place.
+fn forked(peer: &Peer, t: u32, key: &PublicKey) -> Result<Option<String>, StorageError> {
+    let is_forked = tips_of(&*peer.store().snapshot(), t, key)?.len() > 1;
+    Ok(is_forked.then(|| {
+        format!(
+            "but {} signed two different changes at one place of his chain: of what he writes from there on only that counts on which somebody \
+             entitled went on, `timebus quarantine` lists the rest; his device may be a copy of another one",
+            human_name(key)
+        )
+    }))
+}
+
+/// Those who may write at a path of a space and of whom the owner wants nothing more: what to call each in a command, and else.
+pub(super) fn unwanted(peer: &Peer, people: &People, space: &PublicKey, path: &Path) -> BTreeSet<(String, String)> {
+    let Some(rights) = peer.store().rights(space) else { return BTreeSet::new() };
+    let writers = rights.grants().filter(|(_, held)| held.is_live() && held.grant.actions.contains(Actions::WRITE));
+    let keys = writers.filter_map(|(_, held)| match held.grant.audience {
+        Audience::Key(key) if held.grant.scope.covers(path, &key) => Some([Some(key), people.space_of(&key)]),
+        _ => None,
+    });
+    let refused = |key: &PublicKey| *key != peer.space() && peer.ledger().settings_of(&Payer::Key(*key)).1;
+    keys.flatten().flatten().filter(refused).map(|key| people.name(&key)).map(|name| (quoted(&name), name)).collect()
 }
 
 /// Whether this device was one of its owner's, and is none any more, as far as is known here.
@@ -448,8 +607,8 @@ async fn waiting_words(peer: &Peer, people: &People, space: &PublicKey) -> Optio
 }
 
 /// What of somebody waits for the owner's word, although he may write it.
-fn held_words(peer: &Peer, person: &Person) -> Option<String> {
-    let keys: Vec<String> = person.keys.iter().chain(&person.space).map(ToString::to_string).collect();
-    let bytes: u64 = peer.ledger().held().values().filter(|held| keys.contains(&held.who)).map(|held| held.bytes).sum();
-    (bytes > 0).then(|| format!("but {} of his wait for your word, as they are more than he may keep here: `timebus held`", size(bytes)))
+fn held_words(peer: &Peer, payers: &[String], whose: &str) -> Option<String> {
+    let bytes: u64 = peer.ledger().held().values().filter(|held| payers.contains(&held.who)).map(|held| held.bytes).sum();
+    let who = if whose == "its" { "it" } else { "he" };
+    (bytes > 0).then(|| format!("but {} of {whose} wait for your word, as they are more than {who} may keep here: `timebus held`", size(bytes)))
 }
