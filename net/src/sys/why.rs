@@ -259,7 +259,7 @@ fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) 
         Lack::OwnWord => "what is there is the owner's own word; only a grant for just that path is good there".to_owned(),
         Lack::Ended(at_ms) => format!("it ended on {}", moment(*at_ms)),
         Lack::UsedUp { max, written } => format!(
-            "of the {} that may be written {} are: all that he wrote there counts, also by other grants and at other paths",
+            "of the {} that may be written by it {} are: all that he wrote there counts, also by other grants and at other paths",
             size(*max),
             size(*written)
         ),
