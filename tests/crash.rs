@@ -241,8 +241,14 @@ fn a_full_disk_refuses_files_and_goes_on_with_them_when_there_is_room() {
     };
     leave(10_000_000);
     let own = bytes(40_000_000, 2);
-    let refused = bob.send("PUT", "/own", &[MP4], &own).problem(507);
-    assert!(refused["fix"].is_string(), "{refused}");
+    // By how much it is, before any of it comes.
+    let refused = |method: &str, target: &str, headers: &[(&str, &str)], bytes: usize| {
+        let mut client = bob.connect();
+        client.ask(method, target, &[headers, &[("Content-Length", &*bytes.to_string())]].concat(), "");
+        client.answer(false).expect("an answer").problem(507)
+    };
+    let problem = refused("PUT", "/own", &[MP4], own.len());
+    assert!(problem["fix"].is_string(), "{problem}");
     bob.send("GET", "/own", &[], "").problem(404);
     assert_eq!(bob.send("PUT", "/small", &[MP4], &own[..3_000_000]).status, 200, "what has room is taken");
     bob.put("/k/text", &json!("so are values"));
@@ -257,8 +263,9 @@ fn a_full_disk_refuses_files_and_goes_on_with_them_when_there_is_room() {
         bob.send("PATCH", &place, &headers, &own[at..end])
     };
     assert_eq!(part(0, false, 3_000_000).status, 204);
-    let refused = part(3_000_000, true, own.len()).problem(507);
-    assert!(refused["fix"].is_string(), "{refused}");
+    let rest = [("Content-Type", "application/partial-upload"), ("Upload-Offset", "3000000"), ("Upload-Complete", "?1")];
+    let problem = refused("PATCH", &place, &rest, own.len() - 3_000_000);
+    assert!(problem["fix"].is_string(), "{problem}");
     let got = run(bob.home(), &["get", "@alice/film", "-o", &bob.home().beside("film").display().to_string()]);
     assert!(got.code != 0 && got.err.contains("disk"), "{got:?}");
     bob.put("/k/more", &json!("and they go on"));

@@ -29,7 +29,7 @@ pub(crate) struct Failure {
     /// What to do next.
     pub(crate) fix: Option<String>,
     /// Who took back that it might be read, in words.
-    pub(crate) taken_back: Option<String>,
+    pub(crate) taken_back: Option<Box<str>>,
 }
 
 impl Failure {
@@ -79,7 +79,7 @@ impl Failure {
             _ => format!("the peer answered with status {status}"),
         });
         let kind = part("type").and_then(|kind| Some(kind.rsplit_once('/')?.1.to_owned()));
-        let taken_back = problem.pointer("/taken_back/says").and_then(Value::as_str).map(str::to_owned);
+        let taken_back = problem.pointer("/taken_back/says").and_then(Value::as_str).map(Box::from);
         Self { code, status: Some(status), kind, title, detail: part("detail"), fix: part("fix"), taken_back }
     }
 

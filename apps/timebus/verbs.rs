@@ -198,7 +198,7 @@ pub(crate) async fn explain_reading(client: &mut Client, error: anyhow::Error, p
         false => (format!("{path} is not given to you"), Some(format!("ask the owner for an invite to it; `timebus why read {word}` tells why"))),
     };
     if is_absent {
-        failure.detail = failure.taken_back.take();
+        failure.detail = failure.taken_back.take().map(String::from);
     }
     failure.into()
 }

@@ -65,8 +65,10 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
         // How much is here of all that the owner is, by all his names, is told to whoever may ask for that.
         SaveError::OverTotal { max, .. } => {
             let detail = format!("all files together may have {max} bytes here, and would have more");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail)
-                .with_fix("what was removed or replaced is kept for 30 days, to be taken back: `timebus files free --history` ends that; or start the peer with a larger --blob-limit")
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail).with_fix(
+                "what was removed or replaced is kept for 30 days, to be taken back: `timebus files free --history` ends that; or start the \
+                     peer with a larger --blob-limit",
+            )
         }
         SaveError::OtherLength { .. } => length_problem(detail),
         SaveError::Full { reserve, .. } => {

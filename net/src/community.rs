@@ -626,7 +626,8 @@ fn counted_with(held: &Held, place: &Path) -> Vec<(Shared, usize)> {
 pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Member>, StorageError> {
     let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
     // Beside what members gave stands with what it is counted.
-    let mut keys: Vec<(&Held, PublicKey, Vec<(Shared, usize)>)> = rights
+    type Given<'a> = (&'a Held, PublicKey, Vec<(Shared, usize)>);
+    let mut keys: Vec<Given<'_>> = rights
         .grants()
         .filter(|(_, held)| held.is_live())
         .filter_map(|(_, held)| {

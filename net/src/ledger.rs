@@ -235,7 +235,7 @@ pub enum Unsaid {
     /// Nothing that waits is called so, or several are.
     Unknown,
     /// It is more by now than he saw.
-    More(Held),
+    More(Box<Held>),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -729,7 +729,6 @@ impl Ledger {
     }
 
     /// The owner's word about a request, by its id or the beginning of that. Answers what it was about.
-    #[must_use]
     ///
     /// # Errors
     ///
@@ -744,7 +743,7 @@ impl Ledger {
             && held.bytes > seen
         {
             settings.held.insert(found, held.clone());
-            return Err(Unsaid::More(held));
+            return Err(Unsaid::More(Box::new(held)));
         }
         let keys = held.who.parse().ok().and_then(|person: PublicKey| persons.get(&person)).into_iter().flatten();
         let here: u64 = keys.filter_map(|key| used.get(key)).map(|used| used.all).sum();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::devices::second;
-use super::neighbours::{invite, join, json as verb, pair, peers, poll, run};
+use super::neighbours::{invite, join, json as verb, pair, peers, poll, run, until_value};
 use super::succession::place;
 use crate::peer::{Home, NET, PROGRAM, Peer};
 
@@ -54,6 +54,9 @@ fn a_device_has_a_name_and_keeps_it_when_it_is_thrown_out() {
     assert!(blank.code != 0 && blank.err.contains("up to 64 bytes"), "{blank:?}");
     assert_eq!(run(alice.home(), &["devices", "name", " desk "]).code, 0);
     assert_eq!(names(&alice, "devices"), ["desk", "laptop"]);
+    // Whose device it was shows to others by what it wrote.
+    laptop.put("/notes/mine", &json!(1));
+    until_value(&bob, "/@alice/notes/mine", &json!(1));
     poll("the laptop is among her machines", || run(alice.home(), &["peers"]).out.contains("laptop (yours)").then_some(()));
     let (node, address) = place(&laptop);
     verb(bob.home(), &["follow", "@alice", "--node", &node, "--at", &address]);

@@ -227,7 +227,14 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let target = ask.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(headers, *name)?.to_owned()))).collect();
     let about = About { target, headers: kept, key, length, unchecked_from: None, whole: None };
-    let (found, upload) = find(&ask, &blobs, &about).await?;
+    let (found, upload) = match find(&ask, &blobs, &about).await {
+        // A new one has no room yet.
+        Err(problem) if matches!(problem.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE) => {
+            super::make_room(&ask.peer, length.unwrap_or(0)).await;
+            find(&ask, &blobs, &about).await?
+        }
+        found => found?,
+    };
     let mut body = BodyReader::new(body);
     let check = ask.who.body_check();
     let first = body.next().await?.unwrap_or_default();

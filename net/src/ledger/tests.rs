@@ -372,7 +372,7 @@ fn an_answer_stays() {
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());
     assert_eq!(ledger.allow("x", Answer::Once(u64::MAX)), Err(Unsaid::Unknown));
     // It grew between the look and the word.
-    assert_eq!(ledger.allow("ab", Answer::Once(held.bytes - 1)), Err(Unsaid::More(held.clone())));
+    assert_eq!(ledger.allow("ab", Answer::Once(held.bytes - 1)), Err(Unsaid::More(Box::new(held.clone()))));
     assert_eq!(ledger.allow("ab", Answer::Once(held.bytes)), Ok(held.clone()));
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Stranger), 31_000_000_000);
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held);

@@ -62,7 +62,7 @@ impl Knocks {
     /// Notes that a call came to a link, on a way as people are told it.
     pub(super) fn answered(&mut self, way: &str) {
         if let Some(host) = way.strip_prefix("websocket ") {
-            ["wss://", "ws://"].iter().for_each(|scheme| drop(self.0.remove(&format!("{scheme}{host}"))));
+            self.0.retain(|address, _| address.strip_prefix("wss://").or_else(|| address.strip_prefix("ws://")) != Some(host));
         }
     }
 }

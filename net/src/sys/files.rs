@@ -333,8 +333,8 @@ async fn go_on(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(json!({"files": said(peer, files, Some(Wish::Wanted)).await?}))
 }
 
-/// Gets nothing more of files, and keeps nothing of what has come, nor of uploads that were begun there. A pin of just this path goes; of one above it the files are left
-/// out.
+/// Gets nothing more of files, and keeps nothing of what has come, nor of uploads that were begun there. A pin of just this path goes;
+/// of one above it the files are left out.
 async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
     let mut uploads = resume::cancel(peer, &name, false).await?;
