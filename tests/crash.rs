@@ -241,10 +241,12 @@ fn a_full_disk_refuses_files_and_goes_on_with_them_when_there_is_room() {
     };
     leave(10_000_000);
     let own = bytes(40_000_000, 2);
-    // By how much it is, before any of it comes.
+    // By how much it is to be, before all of it comes.
     let refused = |method: &str, target: &str, headers: &[(&str, &str)], bytes: usize| {
         let mut client = bob.connect();
         client.ask(method, target, &[headers, &[("Content-Length", &*bytes.to_string())]].concat(), "");
+        // Maybe it is refused by then.
+        let _ = client.try_write(&own[..100_000]);
         client.answer(false).expect("an answer").problem(507)
     };
     let problem = refused("PUT", "/own", &[MP4], own.len());

@@ -56,7 +56,8 @@ fn rights_are_given_and_taken_back_where_they_are_read() {
     poll("bob may write there", || (bob.send("PUT", "/@alice/desk/x", &json_body, "1").status == 200).then_some(()));
     until_value(&alice, "/desk/x", &json!(1));
     // Nobody takes back what another one gave, nor gives what he may not.
-    bob.send("POST", "/@alice/.auth/grants", &json_body, &wanted).problem(403);
+    let more = json!({"who": bobs, "path": "/elsewhere", "can": "write"}).to_string();
+    bob.send("POST", "/@alice/.auth/grants", &json_body, &more).problem(403);
     assert!(matches!(bob.send("DELETE", &format!("/@alice/.auth/grants/{id}"), &json_body, "").status, 400 | 403));
     let taken = alice.send("DELETE", &format!("/.auth/grants/{id}"), &[], "");
     assert_eq!((taken.status, taken.json()["dead"].as_array().map(Vec::len)), (200, Some(1)), "{}", taken.text());
