@@ -223,8 +223,8 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     out.insert(header::VARY, HeaderValue::from_static("accept, version, parents, subscribe, authorization"));
     out.insert("accept-subscribe", HeaderValue::from_static("true"));
-    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    out.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    // Here, so that what is kept of an answer has them, too.
+    crate::route::add_policies(out);
     let conflicts = tree.conflicts();
     if conflicts > 0 {
         out.insert("conflicts", HeaderValue::from(conflicts));

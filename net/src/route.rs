@@ -82,16 +82,7 @@ fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>)
     if let Some(phrase) = phrase {
         response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(phrase));
     }
-    let headers = response.headers_mut();
-    if !headers.contains_key(header::X_CONTENT_TYPE_OPTIONS) {
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    }
-    // What is no page of ours runs nothing, is shown in no frame, and says nothing of where its reader comes from.
-    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(const { HeaderValue::from_static(NOTHING) });
-    headers.entry(header::REFERRER_POLICY).or_insert(const { HeaderValue::from_static("no-referrer") });
-    headers.entry("cross-origin-opener-policy").or_insert(const { HeaderValue::from_static("same-origin") });
-    headers.entry("origin-agent-cluster").or_insert(const { HeaderValue::from_static("?1") });
+    add_policies(response.headers_mut());
     if is_head && let Body::Ready(bytes) = response.body_mut() {
         // A HEAD says how long the body would be and leaves it out.
         if let Some(bytes) = bytes.take() {
@@ -124,6 +115,22 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
                 Err(problem) => origin::guard(refuse(&problem)),
             })
         }
+    }
+}
+
+/// Adds what every answer says to browsers, unless it says something else: what is no page of ours runs nothing, is shown in no frame,
+/// and tells nobody where its reader comes from.
+pub(crate) fn add_policies(headers: &mut http::HeaderMap) {
+    const POLICIES: [(&str, &str); 6] = [
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("content-security-policy", NOTHING),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("origin-agent-cluster", "?1"),
+    ];
+    for (name, value) in POLICIES {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }
 

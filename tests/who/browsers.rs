@@ -5,6 +5,22 @@ use crate::http::Answer;
 use crate::peer::Peer;
 use crate::socket::Socket;
 
+/// Also what is answered at once, as it was asked for before.
+#[test]
+fn every_answer_has_its_policies_however_it_is_made() {
+    let peer = Peer::start();
+    peer.put("/x", &json!({"a": 1}));
+    let mut client = peer.connect();
+    for _ in 0..3 {
+        let answer = client.send("GET", "/x", &[], "");
+        assert_eq!(answer.status, 200);
+        check_closed(&answer);
+    }
+    for target in ["/nothing", "/.sys/status", "/.auth", "/%zz"] {
+        check_closed(&client.send("GET", target, &[], ""));
+    }
+}
+
 /// Nobody was granted anything, so nobody is told that he may read.
 fn check_closed(answer: &Answer) {
     for (name, _) in &answer.headers.0 {
