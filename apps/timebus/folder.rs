@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -194,6 +194,72 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
     file.write_all(bytes).with_context(failed)?;
     persist(file, path)?;
     Ok(true)
+}
+
+/// Whether a file is named that is none, but where a program reads from or writes to.
+pub(crate) fn is_standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+/// Where bytes go as they come: standard output, a device, a pipe. Nothing may take the place of one of these, as a finished
+/// file takes the place of the one before. `None` for a file or folder, or if there is nothing.
+pub(crate) fn outlet(path: &Path) -> anyhow::Result<Option<Box<dyn Write + Send>>> {
+    if is_standard(path) {
+        return Ok(Some(Box::new(io::stdout())));
+    }
+    if fs::metadata(path).map_or(true, |about| about.is_file() || about.is_dir()) {
+        return Ok(None);
+    }
+    let place = fs::OpenOptions::new().write(true).open(path).with_context(|| format!("could not write {}", path.display()))?;
+    Ok(Some(Box::new(place)))
+}
+
+/// A file that takes its name when it is finished, or an outlet.
+pub(crate) enum Written {
+    Outlet(Box<dyn Write + Send>),
+    Beside(tempfile::NamedTempFile, PathBuf),
+}
+
+impl Written {
+    pub(crate) fn begin(path: &Path) -> anyhow::Result<Self> {
+        if let Some(outlet) = outlet(path)? {
+            return Ok(Self::Outlet(outlet));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::Builder::new().prefix(".timebus").tempfile_in(folder);
+        Ok(Self::Beside(file.with_context(|| format!("could not write {}", path.display()))?, path.to_owned()))
+    }
+
+    /// What is secret stays for its owner alone.
+    pub(crate) fn finish(self, is_secret: bool) -> anyhow::Result<()> {
+        match self {
+            Self::Outlet(mut outlet) => Ok(outlet.flush()?),
+            Self::Beside(file, path) => {
+                file.as_file().sync_all()?;
+                if is_secret {
+                    file.persist(&path).map_err(|error| error.error).with_context(|| format!("could not write {}", path.display()))?;
+                    return Ok(());
+                }
+                persist(file, &path)
+            }
+        }
+    }
+}
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Outlet(outlet) => outlet.write(bytes),
+            Self::Beside(file, _) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Outlet(outlet) => outlet.flush(),
+            Self::Beside(file, _) => file.flush(),
+        }
+    }
 }
 
 /// Gives a finished file its name, and the rights that a new file would have.

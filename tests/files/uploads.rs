@@ -373,6 +373,30 @@ fn the_command_line_puts_and_gets_large_files() {
 }
 
 #[test]
+fn what_is_no_file_is_written_to_and_stays_what_it_is() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let home = Home::new();
+    let file = home.beside("film.mp4");
+    std::fs::write(&file, bytes(3_000_000, 9)).expect("room");
+    let (code, _, err) = run(&home, &["put", "/film", &format!("@{}", file.display())]);
+    assert_eq!(code, 0, "{err}");
+    let pipe = home.beside("pipe");
+    let to = pipe.display().to_string();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    for verb in
+        [&["get", "/film", "-o", &to][..], &["export", "/", &to, "--format", "json"], &["export", "/", &to, "--format", "ndjson"], &["backup", &to]]
+    {
+        let reader = std::process::Command::new("timeout").arg("60").arg("cat").arg(&pipe).stdout(std::process::Stdio::piped()).spawn().expect("cat");
+        let (code, out, err) = run(&home, verb);
+        let came = reader.wait_with_output().expect("cat").stdout;
+        assert!(code == 0 && std::fs::symlink_metadata(&pipe).expect("a pipe").file_type().is_fifo(), "{verb:?}: {out}{err}");
+        assert!(!came.is_empty() && (verb[0] != "get" || came == bytes(3_000_000, 9)), "{verb:?}: {} bytes", came.len());
+    }
+    let (code, out, err) = run(&home, &["get", "/film", "-o", "-"]);
+    assert!(code == 0 && out.len() > 1_000_000 && !std::path::Path::new("-").exists(), "{err}");
+}
+
+#[test]
 fn a_large_file_is_no_line_of_json() {
     let home = Home::new();
     for (name, size, part) in [("small", 1000, "base64"), ("large", 3_000_000, "bytes")] {

@@ -31,7 +31,7 @@ pub(crate) struct Get {
     #[arg(long, value_enum)]
     pub(crate) view: Option<View>,
 
-    /// Write it to this file; what came before a cut is kept beside it and not fetched again
+    /// Write it to this file; what came before a cut is kept beside it and not fetched again. `-` is standard output
     #[arg(long, short, value_name = "FILE", conflicts_with = "view")]
     pub(crate) output: Option<std::path::PathBuf>,
 }

@@ -11,17 +11,13 @@ use crate::Context;
 use crate::cli::{Backup, Fsck};
 use crate::client::{Home, JSON, Request, open};
 use crate::failure::Failure;
+use crate::folder::{Written, is_standard};
 use crate::home::quoted;
 use crate::progress::Progress;
 use crate::value::{Json, compact, counted, items, member, number};
 
 /// Zeros at the end of a tar file.
 pub(crate) const TAR_END_BYTES: usize = 1024;
-
-/// Whether a file is named that is none, but where a program reads from or writes to.
-pub(crate) fn is_standard(file: &Path) -> bool {
-    file.as_os_str() == "-"
-}
 
 pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()> {
     let out = context.out;
@@ -34,22 +30,11 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
     let status = client.json(Request::get("/.sys/status")).await?;
     let mut answer = client.send(Request::get("/.sys/backup")).await?;
     let progress = Progress::bytes(out, "backing up", answer.length().or_else(|| number(&status, "log_bytes")));
-    let folder = |path: &Path| match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => ".".into(),
-    };
-    let mut file = match &to {
-        // Temporary files are for their owner alone, which is right for keys.
-        Some(path) => Some(tempfile::NamedTempFile::new_in(folder(path)).with_context(|| format!("could not write {}", path.display()))?),
-        None => None,
-    };
+    let mut file = Written::begin(to.as_deref().unwrap_or(Path::new("-")))?;
     let mut bytes = 0;
     let mut end = Vec::new();
     while let Some(piece) = answer.next().await? {
-        match &mut file {
-            Some(file) => file.write_all(&piece).context("could not write the backup")?,
-            None => out.bytes(&piece)?,
-        }
+        file.write_all(&piece).context("could not write the backup")?;
         bytes += piece.len() as u64;
         progress.add(piece.len() as u64);
         end.extend_from_slice(&piece[piece.len().saturating_sub(TAR_END_BYTES)..]);
@@ -60,16 +45,13 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
         let failure = Failure::refused("the backup was cut short; do not keep it");
         return Err(failure.fix(format!("`{}` looks for what is wrong", context.home.command("fsck"))).into());
     }
-    match (file, to) {
-        (Some(file), Some(path)) => {
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error).with_context(|| format!("could not write {}", path.display()))?;
-            out.result(&json!({"file": path.display().to_string(), "bytes": bytes}), || {
-                format!("{} in {}; it holds your keys, keep it safe", DecimalBytes(bytes), quoted(&path))
-            })
-        }
-        _ => {
-            out.flush()?;
+    let is_outlet = matches!(file, Written::Outlet(_));
+    file.finish(true)?;
+    match to.filter(|_| !is_outlet) {
+        Some(path) => out.result(&json!({"file": path.display().to_string(), "bytes": bytes}), || {
+            format!("{} in {}; it holds your keys, keep it safe", DecimalBytes(bytes), quoted(&path))
+        }),
+        None => {
             out.note(format!("{}; it holds your keys, keep it safe", DecimalBytes(bytes)));
             Ok(())
         }

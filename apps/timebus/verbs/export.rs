@@ -15,7 +15,7 @@ use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
 use crate::failure::Failure;
-use crate::folder::{Laid, Layout, lay_out, persist, through_no_link, write};
+use crate::folder::{Laid, Layout, Written, lay_out, outlet, through_no_link, write};
 use crate::output::Output;
 use crate::pieces::is_name;
 use crate::pretty::Pretty;
@@ -51,15 +51,13 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
             (files, skipped) = write_folder(context, &mut session, &args, &json).await?;
             (files, None)
         }
-        Format::Json if to_stdout => {
-            let mut sink = |bytes: &[u8]| context.out.bytes(bytes).map_err(anyhow::Error::from);
-            write_json(context.out, answer, &mut sink).await?;
-            return Ok(context.out.flush()?);
-        }
         Format::Json => {
-            let mut file = beside(&args.target)?;
+            let mut file = Written::begin(&args.target)?;
             write_json(context.out, answer, &mut |bytes| file.write_all(bytes).context("could not write the export")).await?;
-            persist(file, &args.target)?;
+            file.finish(false)?;
+            if to_stdout {
+                return Ok(());
+            }
             (1, None)
         }
         Format::Ndjson => {
@@ -68,11 +66,14 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
             list_leaves(&json, "", &mut lines);
             let count = lines.len();
             let text = lines.concat();
-            if to_stdout {
-                context.out.bytes(text.as_bytes())?;
-                return Ok(context.out.flush()?);
+            if let Some(mut outlet) = outlet(&args.target)? {
+                outlet.write_all(text.as_bytes()).and_then(|()| outlet.flush()).context("could not write the export")?;
+            } else {
+                write(&args.target, text.as_bytes())?;
             }
-            write(&args.target, text.as_bytes())?;
+            if to_stdout {
+                return Ok(());
+            }
             (1, Some(count))
         }
     };
@@ -96,15 +97,6 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
 
 fn has_final_slash(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"/")
-}
-
-/// A file that takes its name when it is finished.
-fn beside(target: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    tempfile::Builder::new().prefix(".timebus").tempfile_in(folder).with_context(|| format!("could not write {}", target.display()))
 }
 
 /// Streams a value as JSON laid out for people; what is not JSON becomes a JSON string or is refused.

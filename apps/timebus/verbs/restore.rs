@@ -17,10 +17,11 @@ use crate::Context;
 use crate::cli::Restore;
 use crate::client::{Request, Session};
 use crate::failure::Failure;
+use crate::folder::is_standard;
 use crate::peer::try_lock;
 use crate::progress::Progress;
 use crate::value::{counted, number, text};
-use crate::verbs::backup::{TAR_END_BYTES, is_standard};
+use crate::verbs::backup::TAR_END_BYTES;
 
 /// Headers and files of a tar file begin at multiples of this.
 const TAR_BLOCK_BYTES: u64 = 512;

@@ -15,6 +15,7 @@ use crate::client::{Answer, Client, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
 use crate::failure::Failure;
+use crate::folder::{is_standard, outlet};
 use crate::home::quoted_text;
 use crate::output::{Output, printable};
 use crate::pretty::Pretty;
@@ -34,7 +35,11 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
     let (mut session, mut client) = open(context, Home::MustExist).await?;
     let mut request = Request::get(args.path.encoded()).versions("version", args.at.as_ref())?;
     if let Some(file) = &args.output {
-        return match get_file(context, &mut session, &args, &request, file).await {
+        let got = match outlet(file)? {
+            Some(outlet) => get_through(context, &mut client, &args, request, (outlet, file)).await,
+            None => get_file(context, &mut session, &args, &request, file).await,
+        };
+        return match got {
             Err(error) => Err(explain_reading(&mut client, error, &args.path).await),
             got => got,
         };
@@ -87,6 +92,37 @@ async fn show(out: Output, args: &Get, answer: Answer) -> anyhow::Result<()> {
         }
         _ => stream(out, answer).await,
     }
+}
+
+/// Gets a value, as it is, into what takes its bytes as they come.
+async fn get_through(
+    context: &Context,
+    client: &mut Client,
+    args: &Get,
+    request: Request,
+    (mut outlet, file): (Box<dyn std::io::Write + Send>, &Path),
+) -> anyhow::Result<()> {
+    let mut answer = client.send(request).await?;
+    let (before, mime, version) = (of_before(&answer), answer.mime().to_owned(), answer.version());
+    let mut bytes = 0;
+    while let Some(piece) = answer.next().await? {
+        outlet.write_all(&piece).with_context(|| format!("could not write all of {}", args.path))?;
+        bytes += piece.len() as u64;
+    }
+    outlet.flush()?;
+    say_before(context.out, before.as_ref());
+    if is_standard(file) {
+        return Ok(());
+    }
+    let json = json!({
+        "path": args.path.to_string(),
+        "file": file.display().to_string(),
+        "type": mime,
+        "version": version.list(),
+        "bytes": bytes,
+        "taken_back": before,
+    });
+    context.out.result(&json, || format!("wrote {} to {}: {}", args.path, file.display(), indicatif::DecimalBytes(bytes)))
 }
 
 /// Gets a value into a file, going on with what an earlier try has got.
