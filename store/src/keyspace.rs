@@ -41,8 +41,8 @@ pub enum Table {
     Touch,
     /// Key: `t ‖ list op id ‖ position op id`. Value: [`crate::list::Position`].
     Position,
-    /// Key: `t ‖ label ‖ 00 ‖ a`. Value: empty, or flags that are not in the log, and not known any more when the table is made
-    /// anew: 1 this device wrote it for somebody else than its owner; 2 it was to have this label, which another one of its path has.
+    /// Key: `t ‖ label ‖ 00 ‖ a`. Value: empty, or flags, as the change says of itself: 4 it was made for somebody else than its author's
+    /// owner, whose mark follows; 2 it was to have this label, which another one of its path has. Of older versions: 1 as 4, and for whom.
     Label,
     /// Key: a name, or a name and a number. Value: counters and frontiers, see [`crate::store`].
     Meta,

@@ -11,6 +11,7 @@
 //!
 //! Deliberately not: no socket, no clock (time is an argument), no knowledge of HTTP.
 
+pub mod asked;
 pub mod auth;
 pub mod blobs;
 pub mod change;

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use timebus_identity::PublicKey;
+use timebus_identity::{PublicKey, SecretKey};
 
+use crate::asked::{Asked, Mark, mark};
 use crate::auth::{CapError, Changed, Rights};
 use crate::change::{Body, Change, Header, Kind, LAMPORT_MAX, OVERHEAD_BYTES, PARENTS_MAX};
 use crate::codec::{Reader, Writer};
@@ -753,8 +754,13 @@ impl Pipeline {
         staged.put(Table::Index, change.id().as_bytes().to_vec(), [&t.to_be_bytes()[..], &a.to_be_bytes()].concat());
         staged.put(Table::Change, change_key(t, a).to_vec(), own.encode());
         staged.put(Table::Chain, chain_key(t, &header.author, header.seq, a), Vec::new());
+        let asked = Asked::in_body(&body);
         if let Some(label) = &own.label {
-            staged.put(Table::Label, label_key(t, label, a), Vec::new());
+            let mark = asked.as_ref().filter(|asked| asked.wanted.is_none()).and_then(|asked| asked.mark);
+            staged.put(Table::Label, label_key(t, label, a), label_row(mark, false));
+        }
+        if let Some((wanted, mark)) = asked.and_then(|asked| Some((asked.wanted?, asked.mark))) {
+            staged.put(Table::Label, label_key(t, &wanted, a), label_row(mark, true));
         }
         let effects = if is_auth(t) {
             let number = self.number_of(t);
@@ -1151,16 +1157,48 @@ pub fn label_key(t: u32, label: &str, a: u64) -> Vec<u8> {
 pub struct Labelled {
     /// Its arrival number.
     pub a: u64,
-    /// For whom this device made it, if not for its owner, as far as that is remembered.
-    pub asker: Option<Asker>,
+    /// For whom its author made it, as he says.
+    pub whom: Whom,
     /// Whether it has no name, since another one of its path has this.
     pub is_in_vain: bool,
 }
 
-/// What the row of a public name holds: flags, and with [`FOR_OTHER`] for whom it was made; none of that is in the log.
-pub(crate) const FOR_OTHER: u8 = 1;
+/// For whom a device made a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Its owner.
+    Owner,
+    /// Somebody else, by the mark that the device made for him.
+    Marked(Mark),
+    /// Somebody else, in a row of an older version, which wrote nothing of that into the log.
+    Asker(Asker),
+}
+
+impl Labelled {
+    /// Whether a device made it, which it did, for this one, under the name that it was found by.
+    #[must_use]
+    pub fn is_for(&self, device: &SecretKey, asker: Option<&Asker>, label: &str) -> bool {
+        match (&self.whom, asker) {
+            (Whom::Owner, None) => true,
+            (Whom::Marked(of), Some(asker)) => *of == mark(device, asker, label),
+            (Whom::Asker(of), Some(asker)) => of == asker,
+            _ => false,
+        }
+    }
+}
+
+/// What the row of a public name holds: flags, and with [`FOR_OTHER`] or [`MARKED`] for whom it was made.
+const FOR_OTHER: u8 = 1;
 /// Whoever asked for the change called it so, and it has no name, since another one of its path has that.
-pub(crate) const IN_VAIN: u8 = 2;
+const IN_VAIN: u8 = 2;
+/// As [`FOR_OTHER`], as the log says it.
+const MARKED: u8 = 4;
+
+fn label_row(mark: Option<Mark>, is_in_vain: bool) -> Vec<u8> {
+    let flags = u8::from(mark.is_some()) * MARKED | u8::from(is_in_vain) * IN_VAIN;
+    let row = if flags == 0 { Vec::new() } else { vec![flags] };
+    mark.iter().fold(row, |row, mark| [&row[..], mark].concat())
+}
 
 /// The changes that carry a public name, or were to carry it here, in order of arrival.
 ///
@@ -1173,9 +1211,13 @@ pub fn labelled(rows: &impl Rows, t: u32, label: &str) -> Result<Vec<Labelled>, 
         .filter_map(|row| match row {
             Ok((key, value)) if key.len() == prefix.len() + 8 => {
                 let flags = value.first().copied().unwrap_or(0);
-                let asker = || value.get(1..).and_then(|rest| rest.first_chunk()).map_or_else(Asker::default, |asker| Asker(*asker));
-                let asker = (flags & FOR_OTHER != 0).then(asker);
-                key.last_chunk::<8>().map(|a| Ok(Labelled { a: u64::from_be_bytes(*a), asker, is_in_vain: flags & IN_VAIN != 0 }))
+                let who = value.get(1..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+                let whom = match flags & (FOR_OTHER | MARKED) {
+                    0 => Whom::Owner,
+                    FOR_OTHER => Whom::Asker(Asker(who)),
+                    _ => Whom::Marked(who),
+                };
+                key.last_chunk::<8>().map(|a| Ok(Labelled { a: u64::from_be_bytes(*a), whom, is_in_vain: flags & IN_VAIN != 0 }))
             }
             Ok(_) => None,
             Err(error) => Some(Err(error)),

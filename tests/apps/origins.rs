@@ -375,3 +375,53 @@ fn what_is_kept_apart_is_told_to_no_app_as_a_reference() {
     assert_eq!(told.json()["counts"], json!({"reply": 1}));
     assert_eq!(sources(&peer.value("/.sys/refs/boards/1")).len(), 2, "the owner is told of all");
 }
+
+/// Two apps call their sessions alike. Which is whose is known by what was signed, so also when the index is made anew.
+#[test]
+fn what_an_app_says_again_counts_once_also_with_a_new_index() {
+    let mut peer = Peer::start();
+    for name in ["one", "two"] {
+        install(&peer, &folder(peer.home(), name, WANTS, "<p>hi"));
+    }
+    let me = me(&peer);
+    let say = |peer: &Peer, app: &str, path: &str, kind: &str, headers: &[(&str, &str)], body: &str| {
+        let app = Origin::new(peer, app);
+        let bearer = format!("Bearer {}", app.token());
+        let own = [("Authorization", bearer.as_str()), ("Origin", &app.origin), ("Sec-Fetch-Site", "same-origin"), ("Content-Type", kind)];
+        let answer = app.ask("PUT", &format!("/@{me}/boards/{path}"), &[&own[..], headers].concat(), body);
+        assert!(answer.status < 300, "{}", answer.text());
+        answer.header("version").unwrap_or_default().to_owned()
+    };
+    let edit = |peer: &Peer, app: &str, version: &str, parents: &str, range: &str, body: &str| {
+        say(peer, app, "doc", "text/plain", &[("Version", version), ("Parents", parents), ("Content-Range", range)], body)
+    };
+    let first = |peer: &Peer| {
+        say(peer, "one", "doc", "text/plain", &[("Version", "\"sess-4\"")], "hello");
+        let beside = edit(peer, "two", "\"sess-5\"", "\"sess-4\"", "text [5:5]", "?");
+        edit(peer, "one", "\"sess-6\"", "\"sess-4\"", "text [0:1]", "J");
+        say(peer, "two", "value", "application/json", &[("Version", "\"v-1\"")], "1");
+        beside
+    };
+    let beside = first(&peer);
+    assert!(beside.contains('~') && !beside.contains("sess-5"), "{beside}");
+    peer.put("/boards/value", &json!(2));
+    let shown = json!({"doc": "Jello?", "value": 2});
+    assert_eq!(peer.value("/boards"), shown);
+    let changes = |peer: &Peer| peer.send("GET", "/boards", &[("Accept", "application/timebus-ops")], "").body.len();
+    let before = changes(&peer);
+    for is_lost in [false, true] {
+        let home = peer.stop();
+        if is_lost {
+            std::fs::remove_dir_all(home.folder().join("index")).expect("the index");
+        }
+        peer = Peer::start_in(home);
+        first(&peer);
+        assert_eq!((peer.value("/boards"), changes(&peer)), (shown.clone(), before), "said again, index lost: {is_lost}");
+    }
+    // And both go on as what they were.
+    let version = edit(&peer, "one", "\"sess-7\"", "\"sess-6\"", "text [5:5]", "!");
+    assert!(version.contains("sess-7"), "{version}");
+    edit(&peer, "two", "\"sess-6\"", "\"sess-5\"", "text [6:6]", "?");
+    let text = peer.value("/boards")["doc"].clone();
+    assert!(text.as_str().is_some_and(|text| text.starts_with("Jello") && text.matches('?').count() == 2 && text.contains('!')), "{text}");
+}

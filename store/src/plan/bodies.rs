@@ -48,7 +48,8 @@ impl Plan<'_> {
                 !follows
                     && body.bytes + size <= part_bytes
                     && body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
-                    && body.ops.len() < OPS_MAX
+                    // One is left for who asked.
+                    && body.ops.len() + 1 < OPS_MAX
                     && body.references.len() + references.len() <= REFERENCES_MAX - 300
             });
             if !fits {

@@ -81,7 +81,7 @@ impl Store {
         versions: &[String],
     ) -> Result<TextVersion, WriteError> {
         let named =
-            resolve_at(rows, space.main(), path, (&self.device(), self.asker), versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
+            resolve_at(rows, space.main(), path, (&self.inner.device, self.asker), versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
         Ok(text_version(rows, space.main(), text, &named)?)
     }
 
@@ -182,7 +182,7 @@ impl Store {
     fn resolve_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
         let t = space.main();
         let mut texts: BTreeMap<ObjectId, TextObject> = BTreeMap::new();
-        resolve_at(rows, t, path, (&self.device(), self.asker), versions, |rows, object, agent, seq| {
+        resolve_at(rows, t, path, (&self.inner.device, self.asker), versions, |rows, object, agent, seq| {
             if !texts.contains_key(object) {
                 texts.insert(*object, load_text(rows, t, object)?);
             }

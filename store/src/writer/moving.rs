@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::requests::check_reserved;
+use super::requests::{Called, check_reserved};
 use super::{Action, Decider, MayName, Request, WriteError, Written, names_at, texts};
 use crate::blobs::BlobHash;
 use crate::fold::Bodies;
@@ -198,7 +198,7 @@ impl Decider {
             }
         }
         let bodies = plan.into_bodies()?;
-        let last = self.stage(t, bodies, &caps, None, None, time_ms)?;
+        let last = self.stage(t, bodies, &caps, Called::NOT, None, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed: false, durable: true })

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::syncer::{Entry, Reply};
 use super::version::{ids_of, is_of_many, same_version};
 use super::{Action, Asker, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
+use crate::asked::Asked;
 use crate::auth::OWN_WORDS;
 use crate::blobs::BlobHash;
 use crate::change::{Body, Change, PARENTS_MAX, Part};
@@ -16,7 +17,7 @@ use crate::keyspace::{Rows as _, Table};
 use crate::list::Order;
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::path::{Path, Segment};
-use crate::pipeline::{AUTH, FOR_OTHER, IN_VAIN, Labelled, Pipeline, Space, label_key, labelled};
+use crate::pipeline::{AUTH, Labelled, Pipeline, Space, Whom, labelled};
 use crate::plan::{Plan, PlannedBody, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
@@ -115,7 +116,7 @@ impl Decider {
         let existed = node.count() > 0 || node.below > 0;
         let taken = self.labelled(t, label.as_deref())?;
         if let Some(label) = &label {
-            for a in self.of_asker(t, &taken, asker)? {
+            for a in self.of_asker(t, label, &taken, asker)? {
                 match self.repeats(space, &path, a, &action)? {
                     Repeats::All => return self.replay(t, &path, a, existed),
                     Repeats::Part => return Err(WriteError::LabelTaken(label.clone())),
@@ -204,8 +205,7 @@ impl Decider {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
         }
         let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
-        let last = self.stage(t, bodies, &caps, label, base_ids, time_ms)?;
-        self.remember_asker(t, wanted.as_deref(), asker, &last)?;
+        let last = self.stage(t, bodies, &caps, Called { name: label, wanted, asker }, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let created = match created {
@@ -408,20 +408,23 @@ impl Decider {
         Ok(plan)
     }
 
-    /// Makes changes of bodies and stages them, all or none. Answers the id of the last.
+    /// Makes changes of bodies and stages them, all or none. Answers the id of the last, which is called as said, and says for whom it
+    /// was made: so it is known when it is asked for again, and when it is told.
     pub(super) fn stage(
         &mut self,
         t: u32,
         bodies: Vec<PlannedBody>,
         caps: &[GrantId],
-        label: Option<String>,
+        called: Called,
         base: Option<Vec<ChangeId>>,
         time_ms: u64,
     ) -> Result<ChangeId, WriteError> {
+        let Called { name, wanted, asker } = called;
+        let asked = wanted.as_ref().and_then(|wanted| Asked::of(&self.inner.device, asker.as_ref(), wanted, name.as_deref()));
         let count = bodies.len().max(1) as u64;
         let planned: Vec<Option<PlannedBody>> = if bodies.is_empty() { vec![None] } else { bodies.into_iter().map(Some).collect() };
         let author = self.inner.device.public();
-        self.take_allowed(t, caps, |pipeline, cap| {
+        let last = self.take_allowed(t, caps, |pipeline, cap| {
             let mut made: Vec<(usize, ChangeId)> = Vec::new();
             let mut changes: Vec<(Change, Body)> = Vec::new();
             for (number, planned) in (1..).zip(&planned) {
@@ -432,7 +435,8 @@ impl Decider {
                     None => base.clone(),
                 };
                 if number == count {
-                    body.label = label.as_deref().map(Into::into);
+                    body.label = name.as_deref().map(Into::into);
+                    body.ops.extend(asked.iter().map(Asked::to_op));
                 }
                 if count > 1 {
                     body.part = Some(Part { number, count, first: made.first().map(|(_, id)| *id) });
@@ -445,7 +449,14 @@ impl Decider {
                 changes.push((change, body));
             }
             Ok(changes)
-        })
+        })?;
+        if let Some(wanted) = wanted {
+            // Nobody was told yet.
+            for update in self.group.updates.iter_mut().rev().take_while(|update| update.id == last).filter_map(Arc::get_mut) {
+                update.asked = Some((asker, wanted.as_str().into()));
+            }
+        }
+        Ok(last)
     }
 
     /// The changes with a label, if there is one.
@@ -456,12 +467,14 @@ impl Decider {
     /// Those of them that whoever asks may have made: of this device for the same one, and, if the owner asks, of his other
     /// devices. A name that somebody else gave to something is no business of who asks: it neither has what he writes pass
     /// for written, nor keeps him from writing it.
-    fn of_asker(&self, t: u32, labelled: &[Labelled], asker: Option<Asker>) -> Result<Vec<u64>, StorageError> {
-        let own = self.inner.device.public();
+    fn of_asker(&self, t: u32, label: &str, labelled: &[Labelled], asker: Option<Asker>) -> Result<Vec<u64>, StorageError> {
+        let device = &self.inner.device;
+        let own = device.public();
         let mut found = Vec::new();
         for one in labelled {
             let author = summary(&self.pipeline.rows, t, one.a)?.author;
-            let is_his = if author == own { one.asker == asker } else { asker.is_none() && self.pipeline.rights(AUTH).was_device(&author) };
+            let is_owners = || asker.is_none() && one.whom == Whom::Owner && self.pipeline.rights(AUTH).was_device(&author);
+            let is_his = if author == own { one.is_for(device, asker.as_ref(), label) } else { is_owners() };
             if is_his {
                 found.push(one.a);
             }
@@ -470,8 +483,15 @@ impl Decider {
     }
 
     /// The first of them that did something at a path.
-    pub(super) fn known_here(&self, t: u32, path: &Path, labelled: &[Labelled], asker: Option<Asker>) -> Result<Option<u64>, StorageError> {
-        for a in self.of_asker(t, labelled, asker)? {
+    pub(super) fn known_here(
+        &self,
+        t: u32,
+        path: &Path,
+        label: Option<&str>,
+        labelled: &[Labelled],
+        asker: Option<Asker>,
+    ) -> Result<Option<u64>, StorageError> {
+        for a in self.of_asker(t, label.unwrap_or_default(), labelled, asker)? {
             if texts::did_something(&self.pipeline.rows, t, path, a)? {
                 return Ok(Some(a));
             }
@@ -487,28 +507,6 @@ impl Decider {
             }
         }
         Ok(label)
-    }
-
-    /// Notes of a change that was just made for whom it was, and how it was to be called, so that it is known when it is asked for
-    /// again, and when it is told.
-    pub(super) fn remember_asker(&mut self, t: u32, wanted: Option<&str>, asker: Option<Asker>, id: &ChangeId) -> Result<(), StorageError> {
-        if let Some(label) = wanted {
-            // Nobody was told yet.
-            for update in self.group.updates.iter_mut().rev().take_while(|update| update.id == *id).filter_map(Arc::get_mut) {
-                update.asked = Some((asker, label.into()));
-            }
-        }
-        if let Some(label) = wanted
-            && let Some((_, a)) = find(&self.pipeline.rows, id)?
-        {
-            let is_in_vain = summary(&self.pipeline.rows, t, a)?.label.as_deref() != Some(label);
-            let flags = (u8::from(asker.is_some()) * FOR_OTHER) | (u8::from(is_in_vain) * IN_VAIN);
-            if flags != 0 {
-                let row = asker.iter().fold(vec![flags], |row, asker| [&row[..], &asker.0].concat());
-                self.pipeline.rows.staged.put(Table::Label, label_key(t, label, a), row);
-            }
-        }
-        Ok(())
     }
 
     /// Answers a request that was carried out before.
@@ -549,6 +547,21 @@ impl Decider {
         };
         Ok(if is_same { Repeats::All } else { differs })
     }
+}
+
+/// What a change is called, and for whom that is so.
+pub(super) struct Called {
+    /// Its public name.
+    pub(super) name: Option<String>,
+    /// What whoever asked for it called it.
+    pub(super) wanted: Option<String>,
+    /// Who that was, if not the owner.
+    pub(super) asker: Option<Asker>,
+}
+
+impl Called {
+    /// Nothing in particular.
+    pub(super) const NOT: Self = Self { name: None, wanted: None, asker: None };
 }
 
 /// How much of a request was carried out before under the name that it gives its version.

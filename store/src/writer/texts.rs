@@ -7,9 +7,9 @@
 //! versions do. For a caller without a name this device has a session in each text; what he edited is brought to the newest
 //! version before it is signed.
 
-use timebus_identity::PublicKey;
+use timebus_identity::{PublicKey, SecretKey};
 
-use super::requests::{check_condition, check_reserved};
+use super::requests::{Called, check_condition, check_reserved};
 use super::version::{is_of_many, many};
 use super::{Action, Asker, Decider, Request, WriteError, Written, names_at, resolve};
 use crate::fold::Bodies;
@@ -21,7 +21,7 @@ use crate::node::{Node, Write, history_prefix, node_key};
 use crate::objects::{Creator, Kind, ObjectId, STEPS_MAX, Texts, creator, version_within};
 use crate::op::{Op, TextEdit};
 use crate::path::Path;
-use crate::pipeline::{Labelled, labelled};
+use crate::pipeline::{Labelled, Whom, labelled};
 use crate::plan::{Drafter, Plan, PlanError, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
@@ -144,7 +144,7 @@ fn texts_at(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<ObjectId>, Stor
 
 /// Finds versions by what readers of a path call them: an event of its text, a public name, or an id. Anybody may give a version
 /// any name. Of several with one name that one is meant which did something at the path, and of those the one that was called so by
-/// who asks, `asker` or the owner of `own`, this device; else the one that it wrote for its owner. A name that somebody else gave in
+/// who asks, `asker` or the owner of `device`, which is this one; else the one that it wrote for its owner. A name that somebody else gave in
 /// vain is none.
 ///
 /// # Errors
@@ -154,7 +154,7 @@ pub fn resolve_at<R: Rows>(
     rows: &R,
     t: u32,
     path: &Path,
-    (own, asker): (&PublicKey, Option<Asker>),
+    (device, asker): (&SecretKey, Option<Asker>),
     versions: &[String],
     mut find_version: impl FnMut(&R, &ObjectId, &str, u64) -> Result<Option<(ChangeId, Option<u64>)>, StorageError>,
 ) -> Result<Vec<Named>, WriteError> {
@@ -176,7 +176,7 @@ pub fn resolve_at<R: Rows>(
                 here.push(*one);
             }
         }
-        if let Some(a) = the_one(rows, t, &here, own, asker)? {
+        if let Some(a) = the_one(rows, t, (version, &here), device, asker)? {
             found.push(Named { a, event: None });
             continue;
         }
@@ -196,7 +196,7 @@ pub fn resolve_at<R: Rows>(
         }
         match resolve(rows, t, std::slice::from_ref(version)) {
             Ok(changes) => found.extend(changes.into_iter().map(|a| Named { a, event: None })),
-            Err(WriteError::UnknownVersion(_)) => match the_one(rows, t, &by_label, own, asker)? {
+            Err(WriteError::UnknownVersion(_)) => match the_one(rows, t, (version, &by_label), device, asker)? {
                 Some(a) => found.push(Named { a, event: None }),
                 None => unknown.push(version.clone()),
             },
@@ -208,13 +208,20 @@ pub fn resolve_at<R: Rows>(
 
 /// Which of several changes of one name is meant, if that can be told: the only one that this device wrote for who asks; else, of
 /// those that have the name, the only one, or the only one that it wrote for its owner.
-fn the_one(rows: &impl Rows, t: u32, named: &[Labelled], own: &PublicKey, asker: Option<Asker>) -> Result<Option<u64>, StorageError> {
+fn the_one(
+    rows: &impl Rows,
+    t: u32,
+    (label, named): (&str, &[Labelled]),
+    device: &SecretKey,
+    asker: Option<Asker>,
+) -> Result<Option<u64>, StorageError> {
+    let own = device.public();
     let (mut of_asker, mut of_owner, mut of_all) = (Vec::new(), Vec::new(), Vec::new());
     for one in named {
-        let is_here = summary(rows, t, one.a)?.author == *own;
+        let is_here = summary(rows, t, one.a)?.author == own;
         for (found, is_one) in [
-            (&mut of_asker, is_here && one.asker == asker),
-            (&mut of_owner, is_here && one.asker.is_none() && !one.is_in_vain),
+            (&mut of_asker, is_here && one.is_for(device, asker.as_ref(), label)),
+            (&mut of_owner, is_here && one.whom == Whom::Owner && !one.is_in_vain),
             (&mut of_all, !one.is_in_vain),
         ] {
             found.extend(is_one.then_some(one.a));
@@ -278,25 +285,28 @@ fn session_for(
     rows: &impl Rows,
     t: u32,
     text: &TextObject,
-    (device, key): (&PublicKey, &[u8]),
+    (device, key): (&SecretKey, &[u8]),
     agent: &str,
     asker: Option<Asker>,
 ) -> Result<String, StorageError> {
-    let last = text.last_of(device, agent).map(|(change, seq)| asker_of(rows, t, &change, &format!("{agent}-{seq}"))).transpose()?;
-    let is_ours = agent.starts_with(&own_session(None, device, key));
-    let is_others = last.is_some_and(|last| last != asker) || agent.starts_with(BESIDE) || is_ours && asker.is_some();
+    let own = device.public();
+    let is_his = |(change, seq)| was_for(rows, t, &change, &format!("{agent}-{seq}"), device, asker);
+    let last = text.last_of(&own, agent).map(is_his).transpose()?;
+    let is_ours = agent.starts_with(&own_session(None, &own, key));
+    let is_others = last == Some(false) || agent.starts_with(BESIDE) || is_ours && asker.is_some();
     if !is_others {
         return Ok(agent.to_owned());
     }
     let who = asker.map_or([0; Asker::BYTES], |asker| asker.0);
-    let hash = timebus_identity::hash("text session beside", &[device.as_bytes(), &who, agent.as_bytes()]);
+    let hash = timebus_identity::hash("text session beside", &[own.as_bytes(), &who, agent.as_bytes()]);
     Ok(format!("{BESIDE}{}", &timebus_identity::z32::encode(&hash)[..20]))
 }
 
-/// For whom this device wrote a change that was to be called so; `None` for its owner.
-fn asker_of(rows: &impl Rows, t: u32, change: &ChangeId, label: &str) -> Result<Option<Asker>, StorageError> {
+/// Whether this device wrote a change that was to be called so for somebody, or, if nobody is said, for its owner.
+fn was_for(rows: &impl Rows, t: u32, change: &ChangeId, label: &str, device: &SecretKey, asker: Option<Asker>) -> Result<bool, StorageError> {
     let a = find(rows, change)?.map(|(_, a)| a);
-    Ok(labelled(rows, t, label)?.into_iter().find(|one| Some(one.a) == a).and_then(|one| one.asker))
+    let known = labelled(rows, t, label)?.into_iter().find(|one| Some(one.a) == a);
+    Ok(known.map_or(asker.is_none(), |one| one.is_for(device, asker.as_ref(), label)))
 }
 
 /// A session of this device in the text at a path, which has done nothing yet.
@@ -422,8 +432,9 @@ impl Decider {
     /// The versions that a caller says he has seen, at a path.
     pub(super) fn resolve_at(&mut self, t: u32, path: &Path, asker: Option<Asker>, versions: &[String]) -> Result<Vec<Named>, WriteError> {
         let (rows, texts) = (&self.pipeline.rows, &mut self.pipeline.bodies.texts);
-        let own = self.inner.device.public();
-        resolve_at(rows, t, path, (&own, asker), versions, |rows, object, agent, seq| Ok(texts.text(rows, t, object)?.find_version(agent, seq)))
+        resolve_at(rows, t, path, (&self.inner.device, asker), versions, |rows, object, agent, seq| {
+            Ok(texts.text(rows, t, object)?.find_version(agent, seq))
+        })
     }
 
     /// Works out and stages what a request does to a text.
@@ -436,7 +447,7 @@ impl Decider {
         check_reserved(&path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
         let taken = self.labelled(t, label.as_deref())?;
-        let known = self.known_here(t, &path, &taken, asker)?;
+        let known = self.known_here(t, &path, label.as_deref(), &taken, asker)?;
         let t_key = node_key(t, &path.key());
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
@@ -457,7 +468,7 @@ impl Decider {
         let draft = match shown {
             Some(Shown { made, object, mime, beside }) if !matches!(&action, Action::PutText { mime: wanted, .. } if *wanted != mime) => {
                 let text = texts.text(rows, t, &object)?;
-                counted = session.map(|(agent, _)| session_for(rows, t, text, (&device, &path.key()), agent, asker)).transpose()?;
+                counted = session.map(|(agent, _)| session_for(rows, t, text, (&self.inner.device, &path.key()), agent, asker)).transpose()?;
                 let session = counted.as_deref().zip(session.map(|(_, seq)| seq));
                 let tip = text.version();
                 let at = match &named {
@@ -549,7 +560,7 @@ impl Decider {
                 let count: u64 = edits.iter().map(events).sum();
                 // Where something is that the caller had not seen, his text may be one that was here before.
                 let before = texts.text(rows, t, &ObjectId::of_path(Kind::Text, &path.key()))?;
-                counted = session.map(|(agent, _)| session_for(rows, t, before, (&device, &path.key()), agent, asker)).transpose()?;
+                counted = session.map(|(agent, _)| session_for(rows, t, before, (&self.inner.device, &path.key()), agent, asker)).transpose()?;
                 let (agent, seq) = match counted.clone().zip(session.map(|(_, seq)| seq)) {
                     Some(session) => session,
                     None => (new_session(before, &device, &path.key()), count.saturating_sub(1)),
@@ -594,8 +605,7 @@ impl Decider {
         }
         let base = base.filter(|base| is_partial || !node.touch.is(base));
         let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
-        let last = self.stage(t, bodies, &caps, name, base_ids, time_ms)?;
-        self.remember_asker(t, label.as_deref(), asker, &last)?;
+        let last = self.stage(t, bodies, &caps, Called { name, wanted: label, asker }, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })
@@ -612,7 +622,7 @@ impl Decider {
         check_reserved(&path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
         let taken = self.labelled(t, label.as_deref())?;
-        let known = self.known_here(t, &path, &taken, asker)?;
+        let known = self.known_here(t, &path, label.as_deref(), &taken, asker)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
@@ -644,8 +654,7 @@ impl Decider {
         let bodies = plan.into_bodies()?;
         let wanted = label.clone();
         let label = self.unless_taken(t, &path, label, &taken)?.filter(|label| !version.contains(label));
-        let last = self.stage(t, bodies, &caps, label, None, time_ms)?;
-        self.remember_asker(t, wanted.as_deref(), asker, &last)?;
+        let last = self.stage(t, bodies, &caps, Called { name: label, wanted, asker }, None, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })

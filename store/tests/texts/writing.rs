@@ -107,6 +107,41 @@ async fn a_session_is_of_whoever_began_it() {
     assert_eq!(text(&store, "/doc").as_deref(), Some("Jello?"));
 }
 
+/// Whose a session is, and what was said in it, is known by what was signed alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_others_go_on_when_the_index_is_made_anew() {
+    let home = folder();
+    let [ann, eve] = ["ann", "eve"].map(|name| Some(MayName { asker: Asker::of("key", name.as_bytes()), ..MayName::default() }));
+    let by = |who: &Option<MayName>, request: Request| Request { may_name: who.clone(), ..request };
+    let hello = by(&ann, named("sess-4", &[], put_text("/doc", "hello")));
+    let eves = by(&eve, named("sess-5", &["sess-4"], ranges("/doc", &[(5, 5, "?")])));
+    let anns = by(&ann, named("sess-6", &["sess-4"], ranges("/doc", &[(0, 1, "J")])));
+    let owners = named("sess-7", &["sess-4"], ranges("/doc", &[(1, 1, "-")]));
+    let said = [&hello, &eves, &anns, &owners];
+    let mut changes = Vec::new();
+    let store = open(home.path());
+    for request in said {
+        changes.push(write(&store, request.clone()).await.change);
+    }
+    let shown = text(&store, "/doc");
+    let names = version(&store, "/doc");
+    store.close();
+    std::fs::remove_dir_all(home.path().join("index")).expect("removed");
+    let store = open(home.path());
+    for (request, change) in said.into_iter().zip(&changes) {
+        let again = write(&store, request.clone()).await;
+        assert!(again.change.is_none() || again.change == *change, "{:?}", request.label);
+    }
+    assert_eq!((text(&store, "/doc"), version(&store, "/doc")), (shown, names), "each of them counted once");
+    let goes_on = by(&ann, named("sess-7", &["sess-6"], ranges("/doc", &[(5, 5, "!")])));
+    assert!(write(&store, goes_on).await.version.contains(&"sess-7".to_owned()), "it is her session still");
+    let goes_on = by(&eve, named("sess-6", &["sess-5"], ranges("/doc", &[(6, 6, "?")])));
+    let version = write(&store, goes_on).await.version;
+    assert!(version.iter().any(|name| name.starts_with('~')), "{version:?}");
+    let text = text(&store, "/doc").unwrap_or_default();
+    assert_eq!(text.matches('?').count(), 2, "{text}");
+}
+
 /// What a device calls its session in the text at a path.
 fn own_session(device: &PublicKey, at: &str) -> String {
     let hash = timebus_identity::hash("text session", &[device.as_bytes(), &path(at).key()]);
