@@ -298,9 +298,6 @@ impl Node {
                     acts.push(Act::Close { link, code, text });
                     return acts;
                 }
-                if role == Role::Initiator {
-                    self.knocks.answered(&way);
-                }
                 let zero = PublicKey::from_bytes([0; 32]);
                 let mut config = SessionConfig::new(self.config.space);
                 config.name.clone_from(node.and_then(|node| self.name_for(&node)).unwrap_or(&self.config.name));
@@ -695,6 +692,11 @@ impl Node {
         // Who says that a space is his of which it is known that it is not, is nobody's.
         contact.space = Some(remote.space).filter(|space| speaks_for(&remote, space, store));
         contact.seen_ms = now_ms;
+        if role == Role::Initiator
+            && let Some(way) = self.links.get(&link).map(|linked| linked.way.as_str())
+        {
+            self.knocks.proven(way, &self.book.contacts, &remote.keys);
+        }
         self.calls.remove(&id);
         acts.extend([Act::Save, Act::Changed]);
         self.stand(link, store, acts);

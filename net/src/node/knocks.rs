@@ -5,7 +5,9 @@
 //! not come by himself is tried less and less often, whoever names it, and after some days only once a month. A peer that moved calls
 //! us. Nothing of this is written down.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use timebus_identity::PublicKey;
 
 use super::RETRY_MS;
 use super::book::{Contact, Source};
@@ -59,23 +61,36 @@ impl Knocks {
         true
     }
 
-    /// Notes that a call came to a link, on a way as people are told it.
-    pub(super) fn answered(&mut self, way: &str) {
-        if let Some(host) = way.strip_prefix("websocket ") {
-            self.0.retain(|address, _| address.strip_prefix("wss://").or_else(|| address.strip_prefix("ws://")) != Some(host));
+    /// Notes that who was called, on a way as people are told it, proved to have these keys. Any host may answer, and any peer at it
+    /// has some key: it is the peer's address if whoever has one of these is known to be there.
+    pub(super) fn proven(&mut self, way: &str, contacts: &BTreeMap<PublicKey, Contact>, keys: &[PublicKey]) {
+        let Some(host) = way.strip_prefix("websocket ") else { return };
+        let is_there = |address: &str| address.strip_prefix("wss://").or_else(|| address.strip_prefix("ws://")) == Some(host);
+        let is_his = |(id, contact): &(&PublicKey, &Contact)| keys.contains(id) || contact.keys.iter().any(|key| keys.contains(key));
+        if contacts.iter().filter(is_his).any(|(_, contact)| contact.addresses.iter().any(|address| is_there(address))) {
+            self.0.retain(|address, _| !is_there(address));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Book, Config, Event, Node, Outbox};
     use super::*;
+    use crate::held::Held;
+    use crate::sync::{Binding, Remote, Role};
+    use crate::whose::tests::open;
 
+    const NOW_MS: u64 = 1_800_000_000_000;
     const ADDRESS: &str = "wss://victim.example";
 
     fn contact(source: Source) -> Contact {
         let addresses = vec!["10.0.0.1:7".to_owned(), ADDRESS.to_owned()];
         Contact { source, name: String::new(), space: None, keys: Vec::new(), addresses, met_ms: 0, seen_ms: 0 }
+    }
+
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
     }
 
     /// In which minutes of two months a websocket is called that so many peers name, each of whom is tried every minute.
@@ -103,20 +118,57 @@ mod tests {
     }
 
     #[test]
-    fn where_somebody_answered_it_begins_anew() {
+    fn where_the_one_who_is_to_be_there_proved_it_it_begins_anew() {
         let mut knocks = Knocks::default();
         for _ in 0..3 {
             assert!(knocks.due(&contact(Source::Came), 0).len() <= 2);
         }
         assert_eq!(knocks.due(&contact(Source::Came), 1).len(), 1);
-        knocks.answered("direct 10.0.0.1:7");
-        knocks.answered("websocket other.example");
-        assert_eq!(knocks.due(&contact(Source::Came), 1).len(), 1);
-        knocks.answered("websocket victim.example");
+        // A node by its own key, which proved this device before, and somebody else who is elsewhere.
+        let at_home = Contact { keys: vec![key(2)], ..contact(Source::Came) };
+        let elsewhere = Contact { addresses: vec!["wss://other.example".to_owned()], ..contact(Source::Came) };
+        let contacts = BTreeMap::from([(key(1), at_home), (key(3), elsewhere)]);
+        knocks.proven("direct 10.0.0.1:7", &contacts, &[key(2)]);
+        knocks.proven("websocket other.example", &contacts, &[key(2)]);
+        for keys in [&[][..], &[key(3)], &[key(4)]] {
+            knocks.proven("websocket victim.example", &contacts, keys);
+            assert_eq!(knocks.due(&contact(Source::Came), 1).len(), 1, "{keys:?}");
+        }
+        knocks.proven("websocket victim.example", &contacts, &[key(4), key(2)]);
         assert_eq!(knocks.due(&contact(Source::Came), 1).len(), 2);
         for number in 0..2 * KNOCKS_MAX {
             assert!(knocks.is_due(&format!("wss://{number}.example"), false, 2));
         }
         assert_eq!(knocks.0.len(), KNOCKS_MAX);
+    }
+
+    /// Any host takes a connection. It is called as seldom as one that does not, until it proves to be whom it was called for.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_answers_and_proves_nothing_is_called_no_more_often() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = open(home.path());
+        let replica = Held::now(&store, [0; 16], NOW_MS);
+        let (name, is_offline, links_max, has_feeds) = ("test".to_owned(), true, 8, false);
+        let config = Config { node: key(7), space: store.space(), device: store.device(), name, is_offline, links_max, has_feeds };
+        let mut node = Node::new(config, Book::default(), Outbox::default());
+        let there = Contact { keys: vec![key(2)], ..contact(Source::Came) };
+        node.book.contacts.insert(key(1), there.clone());
+        let is_due = |node: &mut Node| node.knocks.due(&there, NOW_MS).len() == 2;
+        assert!(is_due(&mut node) && !is_due(&mut node));
+        let answer = |node: &mut Node, link: u64, keys: Option<&[PublicKey]>| {
+            let (binding, nonce, prove) = (Binding([0; 32]), [0; 32], Box::new(|_: &[u8]| Vec::new()));
+            let (role, way) = (Role::Initiator, "websocket victim.example".to_owned());
+            node.handle(NOW_MS, Event::LinkUp { link, node: None, role, binding, nonce, prove, way }, &replica);
+            if let Some(keys) = keys {
+                let remote = Remote { node: key(0), space: key(8), keys: keys.to_vec(), name: String::new(), addresses: vec![] };
+                node.ready(link, remote, NOW_MS, &replica, &mut Vec::new());
+            }
+        };
+        for (link, keys) in [(1, None), (2, Some(&[][..])), (3, Some(&[key(9)]))] {
+            answer(&mut node, link, keys);
+            assert!(!is_due(&mut node), "{keys:?}");
+        }
+        answer(&mut node, 4, Some(&[key(2)]));
+        assert!(is_due(&mut node));
     }
 }
