@@ -14,6 +14,8 @@ use timebus_identity::PublicKey;
 use timebus_store::auth::{Held, Rights};
 use timebus_store::grant::Audience;
 use timebus_store::ids::GrantId;
+use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
 use timebus_store::writer::Statement;
 use tokio::time::Instant;
 
@@ -40,18 +42,29 @@ pub(crate) async fn keep(peer: Peer) {
             for space in store.spaces() {
                 let Some(rights) = store.rights(&space.key) else { continue };
                 let due = seen.due(&rights, &space.key, &store.device(), now_ms(), Instant::now());
-                if due.is_empty() {
-                    continue;
-                }
-                let statement = Statement::Revoke { grants: due, cascade: true, keep: true };
-                if let Err(error) = store.state_in(Some(space), statement, now_ms()).await {
-                    tracing::warn!(%error, space = %space.key, "rights that have ended could not be taken back");
-                }
+                let left = take_back(&store, space, due, now_ms()).await;
+                seen.put_off(&space.key, &left, Instant::now());
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     })
     .await;
+}
+
+/// Takes grants back, all at once, or if that cannot be, each by itself. Answers those that are not.
+async fn take_back(store: &Store, space: Space, grants: Vec<GrantId>, now_ms: u64) -> Vec<GrantId> {
+    let revoke = |grants: Vec<GrantId>| store.state_in(Some(space), Statement::Revoke { grants, cascade: true, keep: true }, now_ms);
+    if grants.is_empty() || revoke(grants.clone()).await.is_ok() {
+        return Vec::new();
+    }
+    let mut left = Vec::new();
+    for grant in grants {
+        if let Err(error) = revoke(vec![grant]).await {
+            tracing::warn!(%error, %grant, space = %space.key, "a right that has ended could not be taken back");
+            left.push(grant);
+        }
+    }
+    left
 }
 
 /// Since when the clock says of grants that they have ended long enough ago.
@@ -76,6 +89,13 @@ impl Seen {
         self.0.retain(|(of, id), _| of != space || ended.contains(id));
         let mut is_due = |id: &GrantId| now - *self.0.entry((*space, *id)).or_insert(now) >= SURE_AFTER;
         ended.into_iter().filter(|id| is_due(id)).take(GRANTS_MAX).collect()
+    }
+
+    /// Has grants wait once more, so that those that cannot be taken back are in the way of no others.
+    fn put_off(&mut self, space: &PublicKey, grants: &[GrantId], now: Instant) {
+        for id in grants {
+            self.0.insert((*space, *id), now);
+        }
     }
 }
 
@@ -112,6 +132,23 @@ mod tests {
             depth,
             label: "".into(),
         })
+    }
+
+    /// One that is nowhere stands for any that cannot be taken back.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_that_cannot_be_taken_back_is_in_no_others_way() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let alice = open(home.path());
+        let key = SecretKey::from_seed([66; 32]).public();
+        let given = alice.state(Statement::Ops(vec![grant(key, 1, 0), grant(key, 2, 0)]), 1).await.expect("granted");
+        let nowhere = GrantId([7; 32]);
+        let left = take_back(&alice, alice.own(), vec![given[0], nowhere, given[1]], 10).await;
+        assert_eq!(left, [nowhere]);
+        let rights = alice.rights(&alice.space()).expect("its rights");
+        assert!(given.iter().all(|id| !rights.is_live(id)));
+        let (mut seen, began) = (Seen::default(), Instant::now());
+        seen.put_off(&alice.space(), &left, began + SURE_AFTER);
+        assert_eq!(seen.0[&(alice.space(), nowhere)], began + SURE_AFTER);
     }
 
     /// Bob may hand on what he may, and has handed it on to a key of his own.
