@@ -15,6 +15,7 @@ use crate::body::Body;
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
+use crate::sys::is_since;
 use crate::who::now_ms;
 use crate::words::day;
 
@@ -55,11 +56,13 @@ impl Over {
     fn last(rights: &Rights, device: &PublicKey, had: impl Fn(&Held) -> bool) -> Option<Self> {
         let own = rights.grants_for(device).filter(|(_, held)| held.grant.audience == Audience::Key(*device) && had(held));
         let ends = own.flat_map(|(id, held)| {
-            let taken = rights.hidden_by(&id).into_iter().filter_map(|hidden| match hidden {
+            let until = held.grant.not_after_ms;
+            let taken = rights.hidden_by(&id).into_iter().filter_map(move |hidden| match hidden {
+                // What has ended is taken back by itself, too.
+                Hidden::Revoked { .. } if is_since(&hidden, until) => Some(Self { by: None, at_ms: until }),
                 Hidden::Revoked { author, time_ms, .. } => Some(Self { by: Some(author), at_ms: time_ms }),
                 Hidden::Root { .. } => None,
             });
-            let until = held.grant.not_after_ms;
             let ended = (held.is_live() && until > 0 && now_ms() > until).then_some(Self { by: None, at_ms: until });
             taken.chain(ended)
         });
@@ -206,6 +209,11 @@ mod tests {
         ada.state(Statement::Ops(vec![grant(&bob, 1, reads)]), 86_400_001).await.expect("granted");
         tell(&ada, &ada.space(), &bob).await;
         assert_eq!(now().expect("over").by, Some(ada.device()), "what ended long ago is not what came last");
+        let until_ms = 2 * 86_400_000;
+        let given = ada.state(Statement::Ops(vec![grant(&bob, until_ms, reads)]), 86_400_001).await.expect("granted");
+        ada.state(Statement::Revoke { grants: given, cascade: true, keep: true }, until_ms + 86_400_000).await.expect("taken back");
+        tell(&ada, &ada.space(), &bob).await;
+        assert_eq!(now(), Some(Over { by: None, at_ms: until_ms }), "it ended, and nobody took it from him");
         ada.state(Statement::Ops(vec![grant(&bob, 0, reads)]), 86_400_002).await.expect("granted");
         tell(&ada, &ada.space(), &bob).await;
         assert_eq!(now(), None, "and may again");

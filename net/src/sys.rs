@@ -131,6 +131,7 @@ mod succession;
 mod timelines;
 mod why;
 
+pub(crate) use rights::is_since;
 pub(crate) use why::is_lost;
 
 /// Answers `/.sys/…`.

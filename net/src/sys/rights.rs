@@ -222,7 +222,8 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let (space, path) = place_of(peer, &wanted.path).await?;
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
-    let person = people.find(&wanted.who)?;
+    let person = super::why::whom(peer, &people, &rights, &wanted.who)?;
+    check_not_own(&rights, space, &person)?;
     if wanted.until_ms > 0 && wanted.until_ms <= now_ms() {
         return Err(bad("that would have ended already"));
     }
@@ -387,6 +388,11 @@ fn change(people: &People, rights: &Rights, one: &HiddenChange) -> Serde {
             .hidden_by(cap)
             .iter()
             .map(|hidden| match hidden {
+                Hidden::Revoked { time_ms, .. } if is_since(hidden, ended_ms(rights, cap)) => format!(
+                    "the right that it was written by ended on {}, and it was not here when that was taken back, on {}",
+                    moment(ended_ms(rights, cap)),
+                    moment(*time_ms)
+                ),
                 Hidden::Revoked { author, time_ms, .. } => {
                     format!("the right that it was written by is none any more: {} took it back on {}", people.name(author), moment(*time_ms))
                 }
@@ -407,9 +413,14 @@ fn change(people: &People, rights: &Rights, one: &HiddenChange) -> Serde {
     })
 }
 
-/// Whether a grant was taken back after it had ended, which whoever gave it does by himself.
-pub(super) fn is_since(hidden: &Hidden, ended_ms: u64) -> bool {
-    matches!(hidden, Hidden::Revoked { time_ms, .. } if *time_ms >= ended_ms)
+/// When a grant ended, or will; 0 is never.
+fn ended_ms(rights: &Rights, id: &GrantId) -> u64 {
+    rights.grant(id).map_or(0, |held| held.grant.not_after_ms)
+}
+
+/// Whether a grant was taken back after it had ended, if it was to end, which the peer of whoever gave it does by itself.
+pub(crate) fn is_since(hidden: &Hidden, ended_ms: u64) -> bool {
+    matches!(hidden, Hidden::Revoked { time_ms, .. } if ended_ms > 0 && *time_ms >= ended_ms)
 }
 
 /// Why a grant is not in force, in words.
@@ -516,4 +527,47 @@ async fn keep(peer: &Peer, path: &[&str], body: &Bytes) -> Result<Serde, Problem
     }
     let left = all_hidden(peer, space).await?.len();
     Ok(json!({"kept": found.id.to_string(), "shown": all.len().saturating_sub(left), "left": left}))
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::PublicKey;
+
+    use super::*;
+    use crate::whose::tests::open;
+
+    /// Bob's right ended, which his host's peer made good a day later by taking it back; a change of his came after that.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_right_that_has_ended_hides_is_not_said_to_be_of_one_that_was_taken_back() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let ada = open(home.path());
+        let bob = PublicKey::from_bytes([7; 32]);
+        let grant = |not_after_ms| {
+            Op::Grant(Grant {
+                audience: Audience::Key(bob),
+                scope: Scope::everything(),
+                timelines: Timelines::Main,
+                actions: Actions::WRITE,
+                bytes_max: 0,
+                change_bytes_max: 0,
+                not_after_ms,
+                depth: 0,
+                label: "".into(),
+            })
+        };
+        const DAY_MS: u64 = 86_400_000;
+        let given = ada.state(Statement::Ops(vec![grant(DAY_MS), grant(9 * DAY_MS)]), 5).await.expect("granted");
+        ada.state(Statement::Revoke { grants: given.clone(), cascade: true, keep: true }, 2 * DAY_MS).await.expect("taken back");
+        let (people, rights) = (People::default(), ada.rights(&ada.space()).expect("held"));
+        let says = |cap: GrantId| {
+            let paths = vec![Path::parse("/wall").expect("a path")];
+            let one = HiddenChange { id: ChangeId([1; 32]), author: bob, cap: Some(cap), time_ms: 1, bytes: 1, paths, forked: false };
+            says_hidden(&change(&people, &rights, &one))
+        };
+        let (ended, taken) = (says(given[0]), says(given[1]));
+        assert!(ended.contains("ended on 1970-01-02") && ended.contains("was not here when that was taken back, on 1970-01-03"), "{ended}");
+        assert!(taken.contains("took it back on 1970-01-03") && !taken.contains("ended"), "{taken}");
+        let why = |id: &GrantId| describe(&people, &rights, id).expect("known")["why"].to_string();
+        assert!(why(&given[0]).contains("it ended on 1970-01-02") && !why(&given[0]).contains("took it back"), "{}", why(&given[0]));
+    }
 }
