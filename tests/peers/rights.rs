@@ -472,3 +472,53 @@ fn why_knows_what_is_reserved_and_what_is_the_owners_own_word() {
         assert!(who != "me" || !told.out.contains("over HTTP"), "{told:?}");
     }
 }
+
+/// What was kept when a right was taken back is kept for all. Who wants it hidden afterwards hears that, and what helps.
+#[test]
+fn what_was_kept_is_not_hidden_by_taking_the_right_back_once_more() {
+    let (alice, bob) = pair();
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    bob.put("/@alice/wall/seen", &json!(1));
+    until_value(&alice, "/wall/seen", &json!(1));
+    let grant = verb(alice.home(), &["grants", "/wall"])["grants"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["revoke", &who]).code, 0);
+    for what in [&who, &grant] {
+        for more in [&[][..], &["--preview"]] {
+            let again = run(alice.home(), &[&["revoke", what, "--drop-unseen"], more].concat());
+            assert!(again.code == 4 && again.err.contains("was kept, for good") && again.err.contains("timebus rm"), "{again:?}");
+        }
+    }
+    assert_eq!(alice.value("/wall/seen"), 1);
+    // Nothing is kept of whom it was taken from with what nobody had gone on with.
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &["--to", "/desk", "--can", "write"]), "alice");
+    carol.put("/@alice/desk/x", &json!(1));
+    until_value(&alice, "/desk/x", &json!(1));
+    let who = carol.ready["id"].as_str().expect("an id").to_owned();
+    assert_eq!(verb(alice.home(), &["revoke", &who, "--drop-unseen"])["hidden"], 1);
+    let again = run(alice.home(), &["revoke", &who, "--drop-unseen"]);
+    assert!(again.code == 4 && again.err.contains("is hidden since then") && again.err.contains("timebus quarantine"), "{again:?}");
+    let nobody = run(alice.home(), &["revoke", "nobody", "--drop-unseen"]);
+    assert!(nobody.code == 1 && !nobody.err.contains("already"), "{nobody:?}");
+}
+
+/// What a device is called is good wherever a right is asked about or given.
+#[test]
+fn a_device_that_has_a_name_is_one_device_whom_nothing_has_to_be_granted_at_home() {
+    let (alice, bob) = pair();
+    let laptop = super::devices::second(&bob);
+    let key = device(&laptop);
+    assert_eq!(run(bob.home(), &["devices", "name", &key, "laptop"]).code, 0);
+    let own = run(bob.home(), &["grant", "/notes", "laptop", "--can", "write"]);
+    assert!(own.code != 0 && own.err.contains("one of your own devices"), "{own:?}");
+    // In a space of somebody else it has what it is given.
+    assert_eq!(run(alice.home(), &["grant", "/desk", &device(&bob), "--can", "admin"]).code, 0);
+    poll("bob may give", || (run(bob.home(), &["grant", "@alice/desk", "laptop", "--can", "write"]).code == 0).then_some(()));
+    poll("it may write", || (run(laptop.home(), &["put", "@alice/desk/x", "1"]).code == 0).then_some(()));
+    // One that was thrown out gets nothing by its name, and nobody is told to give it something.
+    assert_eq!(run(bob.home(), &["devices", "remove", &key]).code, 0);
+    for ran in [&["why", "write", "/notes", "--as", "laptop"][..], &["grant", "/notes", "laptop", "--can", "write"]] {
+        let ran = run(bob.home(), ran);
+        assert!(ran.code != 0 && !format!("{}{}", ran.out, ran.err).contains("timebus grant"), "{ran:?}");
+    }
+}

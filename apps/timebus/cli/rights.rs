@@ -135,7 +135,8 @@ pub(crate) struct Refs {
 /// that. Rights are statements that everybody who holds the space has; `timebus revoke` takes them back.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-WHO is what you call somebody, a key (see `timebus id`), the name that a key has, or `anyone`.
+WHO is what you call somebody, a key (see `timebus id`), the name that a key or one of your devices has, or `anyone`. In your own
+space your devices may do everything as it is.
 
 Examples:
   timebus grant /table bob --can write              bob writes at and below /table
@@ -238,7 +239,7 @@ pub(crate) struct Revoke {
     #[arg(long, conflicts_with = "drop_unseen")]
     pub(crate) keep: bool,
 
-    /// Hide also what is here, where nobody entitled has gone on with it
+    /// Hide also what is here, where nobody entitled has gone on with it. What was kept when a right was taken back stays for good
     #[arg(long)]
     pub(crate) drop_unseen: bool,
 

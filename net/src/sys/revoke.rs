@@ -11,13 +11,13 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
-use timebus_store::auth::{Held, Rights};
+use timebus_store::auth::{Held, Hidden, Rights};
 use timebus_store::grant::{Actions, Audience, Scope};
 use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
 use timebus_store::writer::Statement;
 
-use super::rights::{changes, describe, no_authority, place_of, rights_of, scope_at};
+use super::rights::{changes, describe, hidden_words, is_since, no_authority, place_of, rights_of, scope_at};
 use crate::devices::{is_handed_on, kin, with_devices};
 use crate::peer::Peer;
 use crate::people::{People, Person};
@@ -25,7 +25,7 @@ use crate::problem::Problem;
 use crate::route::write_problem;
 use crate::sys::network::{bad, read};
 use crate::who::now_ms;
-use crate::words::{action_words, scope_words};
+use crate::words::{action_words, moment, scope_words};
 
 /// Grants and people that words about a revocation name; more are counted.
 const STILL_MAX: usize = 5;
@@ -59,8 +59,17 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
     let mut taken = match named.as_slice() {
         [one] if !is_called => Taken::one(&people, &rights, one),
         [_, _, ..] if !is_called => return Err(bad(format!("several grants begin with {what}; write more of the id"))),
-        _ => Taken::of(&people, &rights, &what, &path)?,
+        _ => match Taken::of(&people, &rights, &what, &path) {
+            Err(problem) if !keep => return Err(already_taken(&people, &rights, &Taken::before(&people, &rights, &what, &path)?).unwrap_or(problem)),
+            taken => taken?,
+        },
     };
+    if !keep
+        && !taken.grants.iter().any(|id| rights.is_live(id))
+        && let Some(problem) = already_taken(&people, &rights, &taken)
+    {
+        return Err(problem);
+    }
     let device = peer.store().device();
     let is_own = |id: &GrantId| rights.grant(id).is_some_and(|held| held.grant.audience == Audience::Key(device));
     if taken.keys.contains(&device)
@@ -137,6 +146,32 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
     }))
 }
 
+/// That what is to be hidden with a right was kept when that was taken back, which is for good: everybody goes by what was said then.
+fn already_taken(people: &People, rights: &Rights, taken: &Taken) -> Option<Problem> {
+    let by = |hidden: &Hidden| if let Hidden::Revoked { by, .. } = hidden { Some(by.change) } else { None };
+    let all = || taken.grants.iter().flat_map(|id| rights.hidden_by(id).into_iter().map(|hidden| (*id, hidden)));
+    let (id, hidden) = all().find(|(_, hidden)| by(hidden).is_some())?;
+    let said: BTreeSet<_> = all().filter_map(|(_, hidden)| by(&hidden)).collect();
+    let keeps = rights.keepers().any(|keeper| said.contains(&keeper.op.change));
+    let because = match rights.grant(&id).filter(|held| is_since(&hidden, held.grant.not_after_ms)) {
+        Some(held) => format!("it ended on {}", moment(held.grant.not_after_ms)),
+        None => hidden_words(people, &hidden),
+    };
+    let name = &taken.name;
+    let (what, fix) = match keeps {
+        true => (
+            format!("and what {name} had written by then was kept, for good"),
+            "remove what should not stay: `timebus log` shows who wrote what, `timebus undo PATH VERSION` and `timebus rm PATH` take it away",
+        ),
+        false => (
+            format!("and what {name} wrote by it and nobody had gone on with is hidden since then"),
+            "`timebus quarantine` lists what is hidden; what shows was gone on with, and `timebus rm PATH` takes it away",
+        ),
+    };
+    let detail = format!("the right of {name} is none any more: {because}, {what}");
+    Some(Problem::new(StatusCode::CONFLICT, "taken-back", "that was taken back already", detail).with_fix(fix))
+}
+
 /// What is taken back, and from whom.
 struct Taken {
     name: String,
@@ -156,6 +191,16 @@ impl Taken {
         let all = key.map_or_else(BTreeSet::new, |key| everything_of(people, rights, &key));
         let name = held.map_or_else(|| "nobody".to_owned(), |held| people.audience(&held.grant.audience));
         Self { name, all, keys, grants: with_devices(rights, [*id]) }
+    }
+
+    /// What somebody had at and below a path, and has no more.
+    fn before(people: &People, rights: &Rights, who: &str, path: &Path) -> Result<Self, Problem> {
+        let person = meant(people, rights, who)?;
+        let all: BTreeSet<PublicKey> = person.keys.iter().flat_map(|key| everything_of(people, rights, key)).collect();
+        let at = scope_at(path)?;
+        let had = |held: &Held| !held.is_live() && at.includes(&held.scope()) && holder(held).is_some_and(|key| all.contains(&key));
+        let grants = rights.grants().filter(|(_, held)| had(held)).map(|(id, _)| *id).collect();
+        Ok(Self { name: person.name, keys: all.clone(), all, grants })
     }
 
     /// What somebody has at and below a path, or one of his devices.

@@ -275,6 +275,22 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(answer)
 }
 
+/// In the owner's own space his devices may do everything, and one that was thrown out is to have nothing by its name.
+fn check_not_own(rights: &Rights, space: Space, person: &Person) -> Result<(), Problem> {
+    let [key] = person.keys[..] else { return Ok(()) };
+    if !space.is_own() || person.is_anyone {
+        return Ok(());
+    }
+    let name = &person.name;
+    if rights.device_grant(&key).is_some() {
+        return Err(bad(format!("{name} is one of your own devices, and may do everything in your space as it is")));
+    }
+    match rights.was_device(&key) && person.space == Some(space.key) {
+        true => Err(bad(format!("{name} was one of your own devices, and was thrown out")).with_fix(super::why::DEVICE_NO_MORE)),
+        false => Ok(()),
+    }
+}
+
 /// A limit that is reached before anything is written by the new right: all counts that somebody wrote there.
 fn used_up(peer: &Peer, space: Space, timeline: &TimelineId, person: &Person, bytes_max: u64) -> Result<Option<String>, Problem> {
     let rows = peer.store().snapshot();

@@ -30,6 +30,10 @@ use crate::sys::network::bad;
 use crate::who::now_ms;
 use crate::words::{action_words, counted, join, moment, quoted, scope_words, short, size};
 
+/// What becomes of a device that was thrown out.
+pub(super) const DEVICE_NO_MORE: &str = "a device that is one of yours no more may be in other hands: if it is not, make it one again, as a new one, \
+                                         with `timebus devices add`";
+
 /// What apps are called where people are.
 const APP: &str = "app:";
 
@@ -97,7 +101,7 @@ pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&
 }
 
 /// Whom a name means: also a device of the owner's as he calls it, and somebody of whom nothing but a key with a grant is known.
-fn whom(peer: &Peer, people: &People, rights: &Rights, who: &str) -> Result<Person, Problem> {
+pub(super) fn whom(peer: &Peer, people: &People, rights: &Rights, who: &str) -> Result<Person, Problem> {
     let problem = match meant(people, rights, who) {
         Err(problem) => problem,
         found => return found,
@@ -445,6 +449,10 @@ async fn of_grants(
         let may_grant = space.is_own()
             || rights.grant_covering(Some(&peer.store().device()), Actions(actions(verb).0 | Actions::GRANT.0), &main, path, now_ms()).is_some();
         let whom = question.who.map_or_else(|| key.to_string(), str::to_owned);
+        if space.is_own() && rights.was_device(key) {
+            add(&mut answer, vec![DEVICE_NO_MORE.to_owned()]);
+            return Ok(answer);
+        }
         // At his peer the path is his own, and nobody has the names that are given here.
         let (at, whom) = if may_grant { (question.shown.clone(), quoted(&whom)) } else { (path.to_string(), key.to_string()) };
         let (at, says) = opened(question, person, rights, path, &at, &whom);
