@@ -14,6 +14,7 @@
  * @property {string[]} addresses where whoever made it is called
  * @property {string | null} app
  * @property {string} paint
+ * @property {string | null} whose what the owner of the space is called, if it is not the inviter's; empty if that is not known
  */
 
 const Z32 = "ybndrfg8ejkmcpqxot1uwisza345h769";
@@ -64,7 +65,8 @@ export function glance(payload) {
       }
     };
     const text = () => new TextDecoder("utf-8", { fatal: true }).decode(take(number()));
-    if (take(1)[0] !== 1) return null;
+    const [version = 0] = take(1);
+    if (version !== 1 && version !== 2) return null;
     take(32);
     const space = z32(take(32));
     take(16);
@@ -83,7 +85,9 @@ export function glance(payload) {
       app = text();
       take(32);
     }
-    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), bytes_max, depth, expires_ms, addresses, inviter, app, paint: text() };
+    const paint = text();
+    const whose = version === 2 ? text() : null;
+    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), bytes_max, depth, expires_ms, addresses, inviter, app, paint, whose };
   } catch {
     return null;
   }

@@ -25,6 +25,8 @@ const PATH_BYTES_MAX: usize = 2048;
 /// Most levels of guests that somebody may bring, also what is allowed if nothing is said.
 pub const DEPTH_MAX: u8 = 3;
 const VERSION: u8 = 1;
+/// Of an invite into the space of somebody else than whoever gives it: with whose that is, behind all else.
+const VERSION_OF_GUESTS: u8 = 2;
 
 /// What an invite lets somebody do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -69,6 +71,8 @@ pub struct Invite {
     pub app: Option<(String, [u8; 32])>,
     /// What is shown before anything was fetched.
     pub paint: String,
+    /// If the space is another one's than the inviter's: what its owner calls himself there, as the inviter says; empty if he does not know.
+    pub whose: Option<String>,
 }
 
 /// Why a text is no invite.
@@ -97,7 +101,7 @@ impl Invite {
     #[must_use]
     pub fn payload(&self) -> String {
         let mut out = Writer::new();
-        out.u8(VERSION);
+        out.u8(if self.whose.is_some() { VERSION_OF_GUESTS } else { VERSION });
         out.raw(self.node.as_bytes());
         out.raw(self.space.as_bytes());
         out.raw(&self.token);
@@ -122,6 +126,7 @@ impl Invite {
             out.raw(hash);
         }
         out.bytes(self.paint.as_bytes());
+        self.whose.iter().for_each(|whose| out.bytes(whose.as_bytes()));
         let mut bytes = out.into_bytes();
         // A letter that was lost or changed on the way shall be noticed before anything is tried.
         let check = blake3::hash(&bytes);
@@ -152,11 +157,12 @@ impl Invite {
         if blake3::hash(bytes).as_bytes()[..4] != check[..] {
             return Err(InviteError::Text);
         }
-        match bytes.first() {
-            Some(&VERSION) => {}
+        let is_of_guest = match bytes.first() {
+            Some(&VERSION) => false,
+            Some(&VERSION_OF_GUESTS) => true,
             Some(other) => return Err(InviteError::Version(*other)),
             None => return Err(InviteError::Text),
-        }
+        };
         let mut input = Reader::new(&bytes[1..]);
         let node = PublicKey::from_bytes(input.array("node")?);
         let space = PublicKey::from_bytes(input.array("space")?);
@@ -182,8 +188,9 @@ impl Invite {
         let name = input.text(NAME_BYTES_MAX, "name")?.to_owned();
         let app = if input.flag("app")? { Some((input.text(NAME_BYTES_MAX, "app")?.to_owned(), input.array("app")?)) } else { None };
         let paint = input.text(PAINT_BYTES_MAX, "first paint")?.to_owned();
+        let whose = if is_of_guest { Some(input.text(NAME_BYTES_MAX, "name of the owner")?.to_owned()) } else { None };
         input.finish()?;
-        Ok(Self { node, addresses, space, token, role, path, only, bytes_max, depth, expires_ms, name, app, paint })
+        Ok(Self { node, addresses, space, token, role, path, only, bytes_max, depth, expires_ms, name, app, paint, whose })
     }
 }
 
@@ -207,6 +214,7 @@ mod tests {
             name: "river-otter-61".into(),
             app: Some(("chirp".into(), [9; 32])),
             paint: "{\"posts\":3}".into(),
+            whose: None,
         }
     }
 
@@ -216,6 +224,12 @@ mod tests {
         assert_eq!(Invite::parse(&link), Ok(invite()));
         assert_eq!(Invite::parse(&format!("  http://localhost:7007{FRAGMENT}{}\n", invite().payload())), Ok(invite()));
         assert!(link.len() < 400, "a QR code stays readable: {}", link.len());
+        let of_guest = Invite { whose: Some("Alice".into()), ..invite() };
+        assert_eq!(Invite::parse(&of_guest.link()), Ok(of_guest.clone()));
+        let bytes = |invite: &Invite| URL_SAFE_NO_PAD.decode(invite.payload()).expect("base64");
+        let (own, others) = (bytes(&invite()), bytes(&of_guest));
+        assert_eq!((own[0], others[0]), (1, 2), "older programs say that they are too old for the second");
+        assert_eq!(others[others.len() - 10..others.len() - 4], *b"\x05Alice");
     }
 
     #[test]
@@ -245,6 +259,7 @@ mod tests {
             name: "Ada".into(),
             app: Some(("chirp".into(), [0x44; 32])),
             paint: "hi".into(),
+            whose: None,
         };
         let expected = [
             "01",                         // version

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::neighbours::{invite, join, json as told, pair, peers as peers_of, poll, run, until_value};
+use super::neighbours::{invite, join, json as told, pair, peers as peers_of, poll, run, space, until_value};
 use crate::peer::{Home, NET, PROGRAM, Peer};
 
 #[test]
@@ -76,4 +76,24 @@ fn a_guest_is_called_what_he_calls_himself_and_nobody_else_is() {
         (answer.status < 300).then_some(())
     });
     until_value(&alice, "/notes/bob", &json!(1));
+}
+
+/// A guest lets somebody in to what is not his, and the link says so before it is taken.
+#[test]
+fn an_invite_of_a_guest_says_whose_the_space_is() {
+    let [alice, bob, carol] = [(); 3].map(|()| Peer::start());
+    alice.put("/profile/name", &json!("Alice Liddell"));
+    bob.put("/profile/name", &json!("bob"));
+    join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice");
+    until_value(&bob, "/@alice/profile/name", &json!("Alice Liddell"));
+    let link = invite(&bob, &["--to", "@alice/wall", "--can", "write"]);
+    let card = run(carol.home(), &["join", &link]);
+    let key = timebus_identity::human_name(&alice.ready["id"].as_str().expect("an id").parse().expect("a key"));
+    let says = format!("of Alice Liddell (as the link says, whose key is called {key}), and not of bob");
+    assert!(card.code == 2 && card.err.contains(&says) && card.err.contains("from   bob\n"), "{card:?}");
+    let joined = run(carol.home(), &["join", &link, "--yes"]);
+    assert!(joined.code == 0 && joined.out.contains("the space of Alice Liddell") && joined.out.contains("by invite of bob"), "{joined:?}");
+    assert_eq!(space(&carol, "Alice-Liddell")["space"], alice.ready["id"]);
+    let own = run(carol.home(), &["join", &invite(&alice, &["--to", "/wall", "--can", "write"])]);
+    assert!(own.err.contains("from   Alice Liddell   whose key is called") && !own.err.contains("and not of"), "{own:?}");
 }

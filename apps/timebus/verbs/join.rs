@@ -47,15 +47,19 @@ pub(crate) async fn run(context: &Context, args: Join) -> anyhow::Result<()> {
 fn card(invite: &Invite) -> Vec<String> {
     let name = printable(&invite.name);
     let own = human_name(&invite.space);
+    let whose = whose(invite);
     // A community is nobody's key: who invites is one of its members.
     let known = match invite.role {
         Role::Member if !name.is_empty() => ", a member of it".to_owned(),
-        _ if name == own || name.is_empty() => String::new(),
+        _ if name == own || name.is_empty() || whose.is_some() => String::new(),
         _ => format!("   whose key is called {own}"),
     };
     let mut lines = vec![
-        format!("from   {}{known}", if name.is_empty() { &own } else { &name }),
-        format!("space  {}", invite.space),
+        format!("from   {}{known}", inviter(invite)),
+        match &whose {
+            Some(whose) => format!("space  {}, of {whose}, and not of {}", invite.space, inviter(invite)),
+            None => format!("space  {}", invite.space),
+        },
         match invite.role {
             Role::Read => format!("may    you may {}", reading(invite)),
             Role::Write => {
@@ -92,6 +96,24 @@ fn card(invite: &Invite) -> Vec<String> {
     lines
 }
 
+/// Who gives the invite.
+fn inviter(invite: &Invite) -> String {
+    match (invite.name.is_empty(), &invite.whose) {
+        (false, _) => printable(&invite.name),
+        (true, Some(_)) => "a guest".to_owned(),
+        (true, None) => human_name(&invite.space),
+    }
+}
+
+/// Whose the space is, if it is not the inviter's.
+fn whose(invite: &Invite) -> Option<String> {
+    let own = human_name(&invite.space);
+    invite
+        .whose
+        .as_ref()
+        .map(|name| if name.is_empty() { own.clone() } else { format!("{} (as the link says, whose key is called {own})", printable(name)) })
+}
+
 /// What may be read, in words.
 fn reading(invite: &Invite) -> String {
     match invite.only {
@@ -105,6 +127,7 @@ fn card_json(invite: &Invite) -> Serde {
         "space": invite.space.to_string(),
         "name": human_name(&invite.space),
         "inviter": invite.name,
+        "whose": invite.whose,
         "role": invite.role,
         "path": invite.path.to_string(),
         "only": invite.only,
@@ -219,7 +242,7 @@ fn tell(context: &Context, invite: &Invite, status: &Json, at: &str) -> anyhow::
         (None, true) => "connected",
         (None, false) => "waiting",
     };
-    let name = if invite.name.is_empty() { human_name(&invite.space) } else { printable(&invite.name) };
+    let name = inviter(invite);
     if out.json {
         let mut answer = card_json(invite);
         answer["joined"] = refused.is_none().into();
@@ -240,6 +263,7 @@ fn tell(context: &Context, invite: &Invite, status: &Json, at: &str) -> anyhow::
         match invite.role {
             Role::Member => out.line(format!("connected: you are a member of {at}"))?,
             // Somebody may have been brought by a guest, whose space it is not.
+            _ if let Some(whose) = whose(invite) => out.line(format!("connected: the space of {whose} is here as {at}, by invite of {name}"))?,
             _ if member(status, "owner_connected") == Some(&Json::Bool(false)) => {
                 out.line(format!("connected: the space of {} is here as {at}, by invite of {name}", human_name(&invite.space)))?;
             }
@@ -379,6 +403,7 @@ mod tests {
             name: name.into(),
             app: None,
             paint: "hi\u{1b}[2J".into(),
+            whose: None,
         }
     }
 
@@ -391,6 +416,17 @@ mod tests {
         }
         assert!(!card(&invite(Role::Read, "Alice")).join("\n").contains("write at"));
         assert!(card(&invite(Role::Device, "Alice")).join("\n").contains("becomes a device"));
+    }
+
+    #[test]
+    fn a_card_of_a_guest_says_whose_the_space_is() {
+        let key = human_name(&SecretKey::from_seed([2; 32]).public());
+        let of = |whose: Option<&str>| card(&Invite { whose: whose.map(str::to_owned), ..invite(Role::Write, "Bob") }).join("\n");
+        assert!(of(None).contains(&format!("from   Bob   whose key is called {key}")) && !of(None).contains("and not of"));
+        let alices = of(Some("Alice"));
+        assert!(alices.contains(&format!("of Alice (as the link says, whose key is called {key}), and not of Bob")), "{alices}");
+        assert!(!alices.contains("from   Bob   whose"), "{alices}");
+        assert!(of(Some("")).contains(&format!("of {key}, and not of Bob")), "{}", of(Some("")));
     }
 
     #[test]

@@ -44,6 +44,7 @@ export class JoinPage extends HTMLElement {
       return;
     }
     const who = glance.inviter || "Somebody";
+    const their = glance.whose === null ? "their" : `${glance.whose || "somebody else"}'s`;
     const is_over = glance.expires_ms > 0 && glance.expires_ms < Date.now();
     this.replaceChildren(
       h(
@@ -61,10 +62,10 @@ export class JoinPage extends HTMLElement {
             glance.role === "device"
               ? "A machine that has no timebus yet becomes one of theirs and may do all that they can."
               : glance.is_only
-                ? `You may read ${glance.path} and everything new in it, and nothing else of their space.`
+                ? `You may read ${glance.path} and everything new in it, and nothing else of ${their} space.`
                 : glance.role === "member"
                   ? "You become a member of this community: you read all of it, carry a name there, and write on its board if its rules say so."
-                  : "You may read all of their space that is not kept apart, and everything new in it.",
+                  : `You may read all of ${their} space that is not kept apart, and everything new in it.`,
           ),
           glance.role === "write"
             ? h(
@@ -88,7 +89,7 @@ export class JoinPage extends HTMLElement {
         h(
           "p",
           { class: "soft small" },
-          "Their key begins with ",
+          glance.whose === null ? "Their key begins with " : `The space is not ${glance.inviter || "theirs who invite you"}'s: its key begins with `,
           h("code", {}, glance.space.slice(0, 12)),
           glance.expires_ms ? `. Good until ${exactTime(glance.expires_ms)}.` : ".",
         ),

@@ -696,9 +696,14 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let carried = network.ask(move |node| node.book().communities.get(&space).map(|membership| membership.name.clone())).await.map_err(stopped)?;
     let name = carried.filter(|carried| role == Role::Member && !carried.is_empty()).unwrap_or(name);
     // Whoever is invited knows the person, and not the three words of the key or what a machine calls itself.
-    let name = match space == peer.space() {
-        true => profile_name(peer)?.unwrap_or(name),
-        false => name,
+    let name = match role {
+        Role::Member => name,
+        _ => profile_name(peer, peer.store().own())?.unwrap_or(name),
+    };
+    // And is told whose the space is, if it is not his. By what its owner calls himself, not by what he is called here.
+    let whose = match peer.store().held(&space).filter(|held| role != Role::Member && !held.is_own()) {
+        Some(held) => Some(shortened(&profile_name(peer, held)?.unwrap_or_default())),
+        None => None,
     };
     let endpoint = network.endpoint();
     let addresses: Vec<String> = endpoint
@@ -722,6 +727,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         name: shortened(&name),
         app,
         paint,
+        whose,
     };
     let mut value = describe(network, peer.store(), &People::default(), &record);
     let link = invite.link();
@@ -747,11 +753,11 @@ fn qr_rows(text: &str) -> Vec<String> {
     code.to_colors().chunks(code.width()).map(|row| row.iter().map(dark).collect()).collect()
 }
 
-/// What the owner's profile says that he is called.
-fn profile_name(peer: &Peer) -> Result<Option<String>, Problem> {
+/// What the profile in a space says that its owner is called.
+fn profile_name(peer: &Peer, space: Space) -> Result<Option<String>, Problem> {
     let store = peer.store();
     let path = Path::parse("/profile/name").expect("a path");
-    let value = crate::community::value(store, &store.snapshot(), store.own(), &path).map_err(|error| storage_problem(&error))?;
+    let value = crate::community::value(store, &store.snapshot(), space, &path).map_err(|error| storage_problem(&error))?;
     let name = value.as_ref().and_then(Serde::as_str).map(str::trim);
     Ok(name.filter(|name| crate::community::is_name(name, invite::NAME_BYTES_MAX)).map(str::to_owned))
 }
@@ -804,6 +810,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "space": invite.space.to_string(),
         "name": human_name(&invite.space),
         "inviter": invite.name,
+        "whose": invite.whose,
         "role": invite.role,
         "path": invite.path.to_string(),
         "only": invite.only,
@@ -854,7 +861,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let shown = match invite.role {
         Role::Member => invite.paint.lines().next().unwrap_or_default().to_owned(),
         // One word, as names behind an `@` are written.
-        _ => invite.name.split_whitespace().collect::<Vec<_>>().join("-"),
+        _ => invite.whose.as_ref().unwrap_or(&invite.name).split_whitespace().collect::<Vec<_>>().join("-"),
     };
     let name = petname.unwrap_or(shown);
     network.allow_relays(&invite.addresses).await.map_err(stopped)?;
