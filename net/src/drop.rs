@@ -25,7 +25,7 @@ use crate::people::People;
 use crate::problem::Problem;
 use crate::refs::{Shown, Trust};
 use crate::route::{bad_path, storage_problem};
-use crate::sys::network::{bad, find_space, find_space_for, find_space_quietly, network, read, stopped};
+use crate::sys::network::{bad, find_space, find_space_for, network, read, stopped};
 use crate::sys::{answer_json, to_serde};
 use crate::target::Query;
 use crate::who::{Who, now_ms};
@@ -65,6 +65,9 @@ pub(crate) async fn answer(
     let verb = if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write };
     may(peer, who, verb, &space, rest)?;
     let is_own = space == peer.space();
+    if verb == Verb::Write && !who.is_owner() && peer.is_family(&space) {
+        return Err(crate::remote::unknown(peer, &space.to_string()).await);
+    }
     match (&head.method, rest) {
         (&Method::GET | &Method::HEAD, rest) if is_own => {
             let source = Source::Drop(rest.to_vec());
@@ -248,7 +251,7 @@ fn describe(sent: &Sent, (is_linked, seen_ms, next_try_ms): (bool, u64, u64)) ->
 /// What a target of the form `/.sys/refs/…` is about.
 async fn target(peer: &Peer, who: &Who, rest: &[&str]) -> Result<Pointer, Problem> {
     let (space, rest) = match rest.split_first() {
-        Some((first, rest)) if first.starts_with('@') && !first.starts_with("@@") => (find_space_quietly(peer, who, first).await?, rest),
+        Some((first, rest)) if first.starts_with('@') && !first.starts_with("@@") => (find_space_for(peer, who, first).await?, rest),
         _ => (peer.space(), rest),
     };
     Ok(Pointer { space, path: Path::from_text_segments(rest.iter().copied()).map_err(|error| bad_path(&error))? })
@@ -404,7 +407,7 @@ async fn outbox(peer: &Peer) -> Result<Response<Body>, Problem> {
 
 /// How the notices are that were sent to a space, by their ids: whether a peer of that space has them on its disk.
 async fn standings(peer: &Peer, who: &Who, space: &str) -> Result<Response<Body>, Problem> {
-    let space = find_space_quietly(peer, who, space).await?;
+    let space = find_space_for(peer, who, space).await?;
     may(peer, who, Verb::Write, &space, &[])?;
     let space = space.to_string();
     let look = move |node: &Node| -> BTreeMap<String, Standing> {

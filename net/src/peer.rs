@@ -146,6 +146,8 @@ pub struct Inner {
     inbox: Mutex<Option<Arc<Inbox>>>,
     pub(crate) refs: crate::refs::Refs,
     pub(crate) uploads: crate::blobs::resume::Uploads,
+    /// Other identities of the owner's of which apps believe that they are followed, as they do of any key.
+    pub(crate) pretended: Mutex<std::collections::BTreeSet<PublicKey>>,
     /// How much each request that waits for the owner was when it was shown last.
     pub(crate) shown_held: Mutex<std::collections::BTreeMap<String, u64>>,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
@@ -237,6 +239,7 @@ impl Peer {
             inbox: Mutex::default(),
             refs: crate::refs::Refs::default(),
             uploads: crate::blobs::resume::Uploads::default(),
+            pretended: Mutex::default(),
             shown_held: Mutex::default(),
             uses: Arc::default(),
             cached: AtomicU64::default(),

@@ -77,14 +77,25 @@ pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration,
         return Ok((space, Some(SpaceState::Offline)));
     };
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
+    let name = human_name(&key);
+    // The owner names his other identities otherwise. To everybody else they are what any key is.
+    let key = if peer.is_family(&key) { stand_in(&key) } else { key };
     let now = by_rights(peer.store(), network.ask(move |node| node.space(&key)).await.map_err(gone)?);
     // What is followed is here and new. What is not is fetched when the owner reads it, and for nobody else.
     let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
     let SpaceStatus { state, .. } = if is_ready || !fetch { now } else { by_rights(peer.store(), network.visit(key, patience).await.map_err(gone)?) };
     match peer.store().held(&key) {
         Some(space) => Ok((space, Some(state))),
-        None => Err(problem(&human_name(&key), &state)),
+        None => Err(problem(&name, &state)),
     }
+}
+
+/// The key by which another identity of the owner's is looked for where somebody else than he asks for it: one that is nobody's, so that
+/// no other peer hears of that, and always the same, so that what becomes of it is what becomes of any.
+pub(crate) fn stand_in(space: &PublicKey) -> PublicKey {
+    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
+    let secret = SECRET.get_or_init(timebus_identity::random_bytes);
+    PublicKey::from_bytes(timebus_identity::hash("stand-in", &[secret, space.as_bytes()]))
 }
 
 /// How a space is, as far as what is stated there does not tell more. Whom its owner gives nothing any more may be connected
@@ -137,15 +148,11 @@ pub(crate) async fn denied(peer: &Peer, space: PublicKey) -> Option<Problem> {
     matches!(status.state, SpaceState::Denied).then(|| problem(&human_name(&space), &status.state))
 }
 
-/// The answer about a space of which nobody knows anything, after it was looked for as for any other: by a key that is
-/// nobody's, so that no other peer hears of this one.
+/// The answer about another identity of the owner's, which is what is answered about a space of which nobody knows anything.
 pub(crate) async fn unknown(peer: &Peer, name: &str) -> Problem {
-    let nobody = PublicKey::from_bytes(timebus_identity::random_bytes());
-    let looked = reach_space(peer, nobody, PATIENCE, true).await;
-    match (name.strip_prefix('@').unwrap_or(name).parse(), looked) {
-        (Ok(key), Err(found)) if found.kind != "space" => problem(&human_name(&key), &SpaceState::Offline),
-        (Ok(key), _) => problem(&human_name(&key), &SpaceState::Unknown),
-        (Err(_), _) => crate::route::not_held(name),
+    match name.strip_prefix('@').unwrap_or(name).parse() {
+        Ok(key) => reach_space(peer, key, PATIENCE, true).await.err().unwrap_or_else(|| problem(&human_name(&key), &SpaceState::Unknown)),
+        Err(_) => crate::route::not_held(name),
     }
 }
 

@@ -22,6 +22,11 @@ fn as_work(home: &Home, args: &[&str]) -> Run {
     run(home, &[&["--persona", "work"], args].concat())
 }
 
+/// What a key is called.
+fn human_of(key: &str) -> String {
+    timebus_identity::human_name(&key.parse().expect("a key"))
+}
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
 }
@@ -247,9 +252,10 @@ fn a_link_counts_when_both_sides_say_so() {
 #[test]
 fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     let (alice, work) = with_work();
-    let (id, own) = (text(&work, "id"), alice.ready["id"].as_str().expect("an id").to_owned());
+    let (id, own) = (text(&work, "id").to_owned(), alice.ready["id"].as_str().expect("an id").to_owned());
     let wants = r#"[{"path":"/boards","may":["read","write"]},{"path":"/boards","of":"others","may":["read"]},
-        {"path":"/.sys/follow","may":["write"]},{"path":"/.sys/refs","may":["read"]},{"path":"/.sys/mute","may":["write"]}]"#;
+        {"path":"/.sys/follow","may":["write"]},{"path":"/.sys/refs","may":["read"]},{"path":"/.sys/mute","may":["write"]},
+        {"path":"/.sys/spaces","may":["read"]}]"#;
     let source = folder(alice.home(), "board", wants, "<p>board</p>");
     alice.put("/boards/secret", &json!("of alice"));
     let installed = run(alice.home(), &["--json", "personas", "use", "work", &source, "--yes"]);
@@ -302,6 +308,32 @@ fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     let answer = other.page(&other.token(), "GET", &format!("/@{id}/boards/x"), "");
     assert!(answer.status == 404 && !answer.text().contains("you, too"), "{}", answer.text());
     assert!(matches!(other.page(&token, "GET", "/.sys/app", "").status, 401 | 403));
+    // Not by asking again either, nor by following it, nor by what is listed then; and its owner is told of nothing.
+    let others = other.token();
+    let alike = |ask: &dyn Fn(&str) -> crate::http::Answer| {
+        let (of_persona, of_nobody) = (ask(&id), ask(unknown));
+        let told = of_persona.text().replace(&id, unknown).replace(&human_of(&id), &human_of(unknown));
+        assert_eq!((of_persona.status, told), (of_nobody.status, of_nobody.text()));
+        of_persona.status
+    };
+    for path in ["/boards/x", "/elsewhere", "/.drop"] {
+        let statuses = [(); 3].map(|()| alike(&|key| other.page(&others, "GET", &format!("/@{key}{path}"), "")));
+        assert_eq!(statuses[0], if path == "/boards/x" { 404 } else { 403 }, "{path}: {statuses:?}");
+        for _ in 0..2 {
+            alike(&|key| alice.send("GET", &format!("/@{key}{path}"), &[("Sec-Fetch-Site", "none")], ""));
+        }
+    }
+    alike(&|key| other.page(&others, "POST", "/.sys/follow", &json!({ "who": key }).to_string()));
+    let listed = |of: &Value| {
+        let one = of["spaces"].as_array().into_iter().flatten().map(|space| (text(space, "space").to_owned(), space.clone()));
+        one.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let to_app = listed(&other.page(&others, "GET", "/.sys/spaces", "").json());
+    assert_eq!(to_app.len(), 2, "{to_app:?}");
+    let as_unknown = to_app[&id].to_string().replace(&id, unknown).replace(&human_of(&id), &human_of(unknown));
+    assert_eq!(as_unknown, to_app[unknown].to_string());
+    assert_eq!(to_app[&id]["is_followed"], true);
+    assert_eq!(listed(&alice.value("/.sys/spaces")).keys().collect::<Vec<_>>(), [unknown]);
     // It is there after a start, and goes.
     let alice = alice.restart();
     let listed = told(alice.home(), &["--persona", "work", "app", "ls"]);

@@ -1,6 +1,6 @@
 //! The parts of `/.sys` that concern other peers: who they are, what is followed, invites and devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,11 +28,11 @@ use crate::network::{Network, Stopped};
 use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
 use crate::node::{Event, PeerState, PeerStatus, SpaceState};
 use crate::over;
-use crate::peer::Peer;
+use crate::peer::{Peer, lock};
 use crate::people::People;
 use crate::problem::Problem;
 use crate::record::PeerRecord;
-use crate::remote::by_rights;
+use crate::remote::{by_rights, stand_in};
 use crate::route::{bad_path, not_held, storage_problem, write_problem};
 use crate::sys::answer_json;
 use crate::who::{Who, now_ms};
@@ -56,7 +56,7 @@ pub(crate) async fn answer(peer: &Peer, who: &Who, method: &Method, rest: &[&str
         (&Method::POST, ["public"]) => public(peer, body).await,
         (&Method::GET | &Method::HEAD, ["public-dht"]) => public_dht(peer).await,
         (&Method::POST, ["public-dht"]) => allow_public_dht(peer, body).await,
-        (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
+        (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer, who).await,
         (&Method::GET | &Method::HEAD, ["synced"]) => synced(peer, peer.store().own()).await,
         (&Method::POST, ["follow"]) => follow(peer, who, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
@@ -118,20 +118,7 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
 /// The same for somebody who may not be the owner: which other identities the owner has is his secret.
 pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
     match find_space(peer, name).await {
-        Err(problem) if !who.is_owner() && problem.kind == crate::personas::IS_OWN => match who {
-            // What it is told, and when, is what it is told of a key of which nobody knows anything: so that is asked for.
-            Who::App(_) => Err(crate::remote::unknown(peer, name).await),
-            // He may do nothing there, which he is told like everybody.
-            _ => name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name)),
-        },
-        found => found,
-    }
-}
-
-/// The same where nobody else is asked for it: of another identity of the owner's an app is told what it is told of a key of which
-/// nothing is known.
-pub(crate) async fn find_space_quietly(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
-    match find_space(peer, name).await {
+        // Whether he may do something there, and what there is, he is told as of every key: see [`crate::remote::reach_space`].
         Err(problem) if !who.is_owner() && problem.kind == crate::personas::IS_OWN => {
             name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name))
         }
@@ -297,8 +284,25 @@ fn check_addresses(addresses: &[String]) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
-    let spaces = network(peer)?.ask(crate::node::Node::spaces).await.map_err(stopped)?;
+async fn spaces(peer: &Peer, who: &Who) -> Result<Serde, Problem> {
+    // Other identities of the owner's are looked for under other keys, which tell him nothing, and others more than they are to know.
+    let family: BTreeMap<PublicKey, PublicKey> = peer.family().iter().map(|peer| (stand_in(&peer.space()), peer.space())).collect();
+    let pretended: BTreeSet<PublicKey> = lock(&peer.pretended).iter().map(stand_in).filter(|key| family.contains_key(key)).collect();
+    let asked = pretended.clone();
+    let spaces = network(peer)?.ask(move |node| {
+        let mut spaces = node.spaces();
+        let listed: BTreeSet<String> = spaces.iter().map(|status| status.space.clone()).collect();
+        spaces.extend(asked.iter().filter(|key| !listed.contains(&key.to_string())).map(|key| node.space(key)));
+        spaces
+    });
+    let mut spaces = spaces.await.map_err(stopped)?;
+    spaces.retain_mut(|status| {
+        let Some((stands_in, space)) = status.space.parse::<PublicKey>().ok().and_then(|key| family.get_key_value(&key)) else { return true };
+        status.space = space.to_string();
+        status.is_followed = pretended.contains(stands_in);
+        matches!(who, Who::App(_))
+    });
+    spaces.sort_by_key(|status| status.space.parse::<PublicKey>().ok());
     let listed = spaces.iter().filter_map(|status| status.space.parse().ok()).collect();
     let mut rebound = super::rebind::of_listed(peer, &listed).await?;
     let people = People::now(peer).await;
@@ -339,12 +343,12 @@ async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
         let detail = "what people are called, and where they are, is the owner's word, and not an app's";
         return Err(Problem::new(StatusCode::FORBIDDEN, "owner", "only the owner says that", detail).with_fix("send `who` alone"));
     }
-    let space = find_space_quietly(peer, by, &who).await?;
+    let space = find_space_for(peer, by, &who).await?;
     if space == peer.space() {
         return Err(bad("this is your own space"));
     }
     if !by.is_owner() && peer.is_family(&space) {
-        return follow_nobody(peer, space).await;
+        return pretend_to_follow(peer, space).await;
     }
     check_addresses(&addresses)?;
     let via = match node {
@@ -365,14 +369,15 @@ async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
 }
 
 /// What an app is told that follows another identity of the owner's: what becomes of a key that is nobody's. Others would hear of that
-/// one.
-async fn follow_nobody(peer: &Peer, instead_of: PublicKey) -> Result<Serde, Problem> {
-    let (network, space) = (network(peer)?, PublicKey::from_bytes(timebus_identity::random_bytes()));
-    network.wish(Event::Follow { space, via: Vec::new() }).await.map_err(stopped)?;
+/// one. It is followed by nobody, as long as this peer runs.
+async fn pretend_to_follow(peer: &Peer, of: PublicKey) -> Result<Serde, Problem> {
+    let (network, space) = (network(peer)?, stand_in(&of));
+    network.wish(Event::Visit { space }).await.map_err(stopped)?;
     let status = network.ask(move |node| node.space(&space)).await.map_err(stopped)?;
-    network.wish(Event::Unfollow { space }).await.map_err(stopped)?;
+    lock(&peer.pretended).insert(of);
     let mut told = serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default();
-    told["space"] = instead_of.to_string().into();
+    told["space"] = of.to_string().into();
+    told["is_followed"] = true.into();
     Ok(told)
 }
 
@@ -428,7 +433,7 @@ async fn mute(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     }
     let Wanted { who, muted } = read(body)?;
     let who = match find_person(peer, &who).await {
-        Err(problem) if problem.kind == crate::personas::IS_OWN => find_space_quietly(peer, by, &who).await?,
+        Err(problem) if problem.kind == crate::personas::IS_OWN => find_space_for(peer, by, &who).await?,
         found => found?,
     };
     if who == peer.space() {
