@@ -7,6 +7,7 @@ mod devices;
 mod feeds;
 mod files;
 mod finding;
+mod forks;
 mod guests;
 mod joining;
 mod mending;

@@ -82,6 +82,7 @@ const ROWS: [Row; 40] = [
         &[
             (LIMITS, "slow_senders_do_not_slow_others_and_are_let_go"),
             (LIMITS, "heads_that_are_too_large_are_refused"),
+            (LIMITS, "bodies_that_are_too_large_are_refused_before_they_come"),
             ("tests/protocol/raw.rs", "no_second_request_hides_in_a_body"),
             ("net/src/server.rs", "strangers_do_not_keep_the_owner_out"),
             ("net/src/server.rs", "who_proves_who_he_is_stays_and_strangers_make_room"),
@@ -98,6 +99,8 @@ const ROWS: [Row; 40] = [
             ("net/src/watch/snapshots.rs", "when_too_much_waits_nothing_long_begins_but_for_the_owner"),
             ("net/src/watch/snapshots.rs", "nobody_has_so_many_streams_at_one_address"),
             ("tests/subscriptions/crowd.rs", "readers_who_take_nothing_cost_little"),
+            ("tests/subscriptions/slow.rs", "who_does_not_read_gets_one_snapshot_and_the_final_state"),
+            ("tests/subscriptions/contract.rs", "signs_of_life_come_as_often_as_asked_for"),
             (BROWSERS, "a_web_origin_has_so_many_subscriptions_over_all_its_connections"),
         ],
     ),
@@ -209,7 +212,8 @@ const ROWS: [Row; 40] = [
             ("store/tests/texts/merging.rs", "a_text_over_its_budget_is_parked_and_comes_back_while_others_go_on"),
         ],
     ),
-    // Peers compare no hashes of what they show, so one that is broken is not told; here all peers are asked.
+    // Peers compare no hashes of what they show, so one that is broken is not told (why: `net/PROTOCOL.md`, "Why so"); here all peers are
+    // asked.
     ("A11", "peers that hold the same show the same", &[("net/tests/lab.rs", "peers_agree_whatever_happens")]),
     ("A12", "a stolen device is out, and cannot take over", &[("tests/peers/succession.rs", "a_stolen_device_is_out_and_cannot_take_over")]),
     (
@@ -321,6 +325,7 @@ const ROWS: [Row; 40] = [
 ];
 
 const PEERS: &str = "tests/peers/rights.rs";
+const FORKS: &str = "tests/peers/forks.rs";
 const JOINING: &str = "tests/peers/joining.rs";
 
 /// What attackers with a plan do, against real peers where that shows more than the rules alone.
@@ -328,7 +333,11 @@ const SCENARIOS: [Row; 10] = [
     (
         "duel of admins",
         "nobody throws out who does not stand below him",
-        &[(PEERS, "admins_do_not_throw_each_other_out_and_nobody_the_one_who_let_him_in"), (ATTACKS, "two_admins_cannot_throw_each_other_out")],
+        &[
+            (PEERS, "admins_do_not_throw_each_other_out_and_nobody_the_one_who_let_him_in"),
+            (ATTACKS, "two_admins_cannot_throw_each_other_out"),
+            (FORKS, "an_admin_who_forks_his_chain_throws_nobody_out_and_splits_nobody"),
+        ],
     ),
     (
         "backdated writes and grants",
@@ -416,6 +425,8 @@ const SCENARIOS: [Row; 10] = [
         &[
             (LEDGER, "who_forks_his_chain_gets_no_more_room_and_is_not_shown"),
             (LEDGER, "who_builds_on_another_branch_of_a_forked_chain_pays_for_it"),
+            (FORKS, "a_quota_is_not_doubled_by_a_fork_and_all_agree_on_what_counts"),
+            (FORKS, "what_one_may_keep_with_the_owner_is_not_doubled_by_a_fork"),
             ("tests/peers/costs.rs", "whoever_writes_too_much_locks_nobody_out"),
         ],
     ),
