@@ -8,9 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use base64::Engine as _;
+use timebus_store::blobs::BlobHash;
 
 use crate::pieces::is_name;
-use crate::value::{Json, pretty, text};
+use crate::value::{Json, number, pretty, text};
 
 /// A file, or a folder with nothing in it.
 #[derive(Clone, Debug, Hash)]
@@ -96,8 +97,8 @@ fn list_into(folder: &Path, names: &[String], listing: &mut Listing) -> anyhow::
 pub(crate) enum Laid {
     Folder(PathBuf),
     File(PathBuf, Vec<u8>),
-    /// A file whose bytes are at this path below the exported one.
-    Fetch(PathBuf, Vec<String>),
+    /// A file whose bytes are at this path below the exported one, with its hash and length where these are known.
+    Fetch(PathBuf, Vec<String>, Option<(BlobHash, u64)>),
 }
 
 /// Longest name of a file.
@@ -140,11 +141,11 @@ fn lay_members(members: &BTreeMap<String, Json>, folder: &Path, names: &[String]
         let is_json = name.ends_with(".json");
         if let Some(bytes) = inline_bytes(value) {
             out.push(Laid::File(at, bytes));
-        } else if text(value, "@blob").is_some() {
-            out.push(Laid::Fetch(at, names));
+        } else if let Some(hash) = text(value, "@blob") {
+            out.push(Laid::Fetch(at, names, BlobHash::parse(hash).zip(number(value, "@bytes_total"))));
         } else if is_json && matches!(value, Json::String(_)) {
             // A text that is not JSON, or a JSON string? The peer knows its media type.
-            out.push(Laid::Fetch(at, names));
+            out.push(Laid::Fetch(at, names, None));
         } else if is_json {
             out.push(Laid::File(at, json_file(value)));
         } else if let Json::String(text) = value {
@@ -194,6 +195,17 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
     file.write_all(bytes).with_context(failed)?;
     persist(file, path)?;
     Ok(true)
+}
+
+/// Whether a file is there that has this content. What is behind a link is none of it.
+pub(crate) fn has_content(path: &Path, hash: &BlobHash, len: u64) -> bool {
+    let is_as_long = fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.len() == len);
+    let hashed = || {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs::File::open(path)?)?;
+        io::Result::Ok(hasher.finalize())
+    };
+    is_as_long && hashed().is_ok_and(|found| found.as_bytes() == hash.as_bytes())
 }
 
 /// Whether a file is named that is none, but where a program reads from or writes to.
@@ -286,7 +298,7 @@ mod tests {
             .map(|laid| match laid {
                 Laid::Folder(path) => (path.display().to_string(), None),
                 Laid::File(path, bytes) => (path.display().to_string(), Some(String::from_utf8_lossy(&bytes).into_owned())),
-                Laid::Fetch(path, names) => (path.display().to_string(), Some(format!("<{}>", names.join("/")))),
+                Laid::Fetch(path, names, _) => (path.display().to_string(), Some(format!("<{}>", names.join("/")))),
             })
             .collect()
     }

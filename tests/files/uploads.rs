@@ -90,6 +90,30 @@ fn an_upload_that_was_begun_is_listed_and_can_be_given_up() {
     assert!(code != 0 && problem.contains("timebus files"), "{problem}");
 }
 
+#[test]
+fn an_upload_is_given_up_by_its_id_and_by_its_path_alone() {
+    let peer = Peer::start();
+    let places = ["/film", "/film/2", "/film-2"].map(|path| begin(&peer, path, &[]));
+    let ids = || {
+        let told = peer.value("/.sys/blobs");
+        let of = |upload: &serde_json::Value| (upload["path"].as_str().expect("a path").to_owned(), upload["id"].as_str().expect("an id").to_owned());
+        told["uploads"].as_array().expect("a list").iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(ids().len(), 3);
+    let (_, id) = ids().into_iter().find(|(path, _)| path == "/film/2").expect("it was begun");
+    let (code, gone, problem) = run(peer.home(), &["files", "cancel", &id]);
+    assert!(code == 0 && gone.contains("given up") && gone.contains("/film/2"), "{gone}{problem}");
+    assert_eq!(peer.send("HEAD", &places[1], &[], "").status, 404);
+    // Of one path nothing else is meant, whatever it is called.
+    let again = begin(&peer, "/film/2", &[]);
+    let (code, gone, problem) = run(peer.home(), &["files", "cancel", "/film"]);
+    assert!(code == 0 && gone.contains("/film") && !gone.contains("/film/2") && !gone.contains("/film-2"), "{gone}{problem}");
+    assert_eq!(peer.send("HEAD", &places[0], &[], "").status, 404);
+    assert_eq!((offset(&peer, &again), offset(&peer, &places[2])), (0, 0));
+    let left: Vec<String> = ids().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(left, ["/film-2", "/film/2"]);
+}
+
 /// The last part has come, and the line broke before its answer did.
 #[test]
 fn who_did_not_hear_the_last_answer_is_told_it_again_and_sends_nothing_twice() {
@@ -438,4 +462,52 @@ fn folders_with_large_files_go_in_and_out_also_by_backup() {
         let (code, out, err) = run(home, &["fsck"]);
         assert_eq!(code, 0, "{out}{err}");
     }
+}
+
+/// A second export into the same folder got all files again, however large they were.
+#[test]
+fn an_export_given_again_leaves_what_is_right_and_gets_what_is_not() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let (home, folder) = (Home::new(), tempfile::tempdir().expect("a folder"));
+    let films: Vec<Vec<u8>> = (0..4).map(|number| bytes(300_000, number)).collect();
+    std::fs::create_dir(folder.path().join("sub")).expect("room");
+    for (film, name) in films.iter().zip(["a.bin", "b.bin", "c.bin", "sub/d.bin"]) {
+        std::fs::write(folder.path().join(name), film).expect("room");
+    }
+    std::fs::write(folder.path().join("note.txt"), "la la").expect("room");
+    let (code, out, err) = run(&home, &["import", "/files", &folder.path().display().to_string()]);
+    assert_eq!(code, 0, "{out}{err}");
+    let target = home.beside("out");
+    let to = target.display().to_string();
+    let export = |left: &str| {
+        let (code, out, err) = run(&home, &["export", "/files", &to, "--format", "dir"]);
+        assert!(code == 0 && out.contains("5 files in ") && out.trim_end().ends_with(left), "{out}{err}");
+    };
+    let inode = |name: &str| std::fs::symlink_metadata(target.join(name)).expect("it is there").ino();
+    let is_right = || {
+        let is = |(film, name): (&Vec<u8>, &str)| std::fs::read(target.join(name)).is_ok_and(|found| found == *film);
+        films.iter().zip(["a.bin", "b.bin", "c.bin", "sub/d.bin"]).all(is)
+            && std::fs::read(target.join("note.txt")).is_ok_and(|note| note == b"la la")
+    };
+    export("s");
+    assert!(is_right());
+    let names = ["a.bin", "b.bin", "c.bin", "sub/d.bin", "note.txt"];
+    let before = names.map(inode);
+    export("all of them left as they were");
+    assert!(is_right() && names.map(inode) == before);
+    // One is gone, one is shorter, one was changed at one byte and has its time of before, and one is a link to the right bytes.
+    std::fs::remove_file(target.join("a.bin")).expect("it is there");
+    std::fs::write(target.join("b.bin"), &films[1][..299_999]).expect("room");
+    let about = std::fs::metadata(target.join("c.bin")).expect("it is there");
+    let mut changed = films[2].clone();
+    changed[150_000] ^= 1;
+    std::fs::write(target.join("c.bin"), &changed).expect("room");
+    let file = std::fs::File::options().write(true).open(target.join("c.bin")).expect("it is there");
+    file.set_modified(about.modified().expect("a time")).expect("it can be set");
+    std::fs::rename(target.join("sub/d.bin"), home.beside("d.bin")).expect("room");
+    std::os::unix::fs::symlink(home.beside("d.bin"), target.join("sub/d.bin")).expect("a link");
+    export("1 of them left as they were");
+    assert!(is_right() && inode("note.txt") == before[4]);
+    assert!(std::fs::symlink_metadata(target.join("sub/d.bin")).expect("it is there").is_file());
 }

@@ -15,7 +15,7 @@ use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
 use crate::failure::Failure;
-use crate::folder::{Laid, Layout, Written, lay_out, outlet, through_no_link, write};
+use crate::folder::{Laid, Layout, Written, has_content, lay_out, outlet, through_no_link, write};
 use crate::output::Output;
 use crate::pieces::is_name;
 use crate::pretty::Pretty;
@@ -43,12 +43,12 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
     let request = Request::get(args.path.encoded()).header("accept", JSON)?.versions("version", args.at.as_ref())?;
     let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     let version = answer.version();
-    let mut skipped = Vec::new();
+    let (mut skipped, mut left) = (Vec::new(), 0);
     let (files, values) = match format {
         Format::Dir => {
             let json = read(context.out, answer).await?;
             let files;
-            (files, skipped) = write_folder(context, &mut session, &args, &json).await?;
+            (files, left, skipped) = write_folder(context, &mut session, &args, &json).await?;
             (files, None)
         }
         Format::Json => {
@@ -83,6 +83,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
         "version": version.list(),
         "files": files,
         "values": values,
+        "left": left,
         "skipped": skipped,
         "elapsed_ms": began.elapsed().as_millis() as u64,
     });
@@ -91,7 +92,12 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
             Some(values) => counted(values, "value"),
             None => counted(files, "file"),
         };
-        format!("exported {} to {}: {what} in {}", args.path, args.target.display(), span(began.elapsed().as_millis() as u64))
+        let left = match left {
+            0 => String::new(),
+            left if left == files => ", all of them left as they were".to_owned(),
+            left => format!(", {left} of them left as they were"),
+        };
+        format!("exported {} to {}: {what} in {}{left}", args.path, args.target.display(), span(began.elapsed().as_millis() as u64))
     })
 }
 
@@ -149,8 +155,8 @@ fn list_leaves(json: &Json, path: &str, lines: &mut Vec<String>) {
     }
 }
 
-/// Writes a tree as files. Answers how many, and what had no place.
-async fn write_folder(context: &Context, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<(usize, Vec<String>)> {
+/// Writes a tree as files. Answers how many, how many of them were right already, and what had no place.
+async fn write_folder(context: &Context, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<(usize, usize, Vec<String>)> {
     let Some(Layout { laid, hidden, skipped }) = lay_out(json, &args.target) else {
         let text = match json {
             Json::Object(_) => format!("{} has names that no file can have", args.path),
@@ -166,18 +172,27 @@ async fn write_folder(context: &Context, session: &mut Session, args: &Export, j
         context.out.note(format!("hidden   {first}{others}: names that begin with a dot, which few programs show and some act on"));
     }
     let progress = Arc::new(Progress::things(context.out, "writing", Some(laid.len() as u64)));
-    let mut files = 0;
+    let (mut files, mut left) = (0, 0);
     let mut fetches = VecDeque::new();
     for laid in laid {
-        let (Laid::Folder(path) | Laid::File(path, _) | Laid::Fetch(path, _)) = &laid;
+        let (Laid::Folder(path) | Laid::File(path, _) | Laid::Fetch(path, ..)) = &laid;
         through_no_link(&args.target, path).with_context(|| format!("could not write {}", path.display()))?;
         match laid {
             Laid::Folder(path) => std::fs::create_dir_all(&path).with_context(|| format!("could not make the folder {}", path.display()))?,
             Laid::File(path, bytes) => {
-                write(&path, &bytes)?;
+                left += usize::from(!write(&path, &bytes)?);
                 files += 1;
             }
-            Laid::Fetch(path, names) => {
+            Laid::Fetch(path, names, content) => {
+                // What is there already need not come again.
+                if let Some((hash, len)) = content {
+                    let at = path.clone();
+                    if tokio::task::spawn_blocking(move || has_content(&at, &hash, len)).await? {
+                        (files, left) = (files + 1, left + 1);
+                        progress.add(1);
+                        continue;
+                    }
+                }
                 fetches.push_back((path, names.iter().fold(args.path.clone(), |target, name| target.child(name))));
                 continue;
             }
@@ -186,7 +201,7 @@ async fn write_folder(context: &Context, session: &mut Session, args: &Export, j
     }
     let count = fetches.len();
     let missing = fetch_files(context, session, args, fetches, &progress).await?;
-    let Some((first, why)) = missing.first() else { return Ok((files + count, skipped)) };
+    let Some((first, why)) = missing.first() else { return Ok((files + count, left, skipped)) };
     let others = if missing.len() > 1 { format!(", and {} more", missing.len() - 1) } else { String::new() };
     let failure = Failure::of(why);
     Err(Failure { title: format!("{} of {} did not come", missing.len(), counted(files + count, "file")), ..failure.clone() }
