@@ -487,4 +487,35 @@ mod tests {
         let ended = ended.lock().expect("nobody panics");
         assert!(ended.len() >= 8 && ended.iter().all(|(_, at)| (100..=102).contains(at)), "{ended:?}");
     }
+    /// The picture of a profile was replaced while the old one came.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_fetched_and_not_missing_any_more_ends_at_once_and_the_others_go_on() {
+        let (tell, told) = watch::channel(missing(0..3));
+        let (_say, asked) = mpsc::channel(1);
+        let began = Instant::now();
+        let ended = Mutex::new(Vec::new());
+        let fetch = |_, file: u32, until: Until| {
+            let ended = &ended;
+            async move {
+                while !until.is_over() && began.elapsed() < seconds(200) {
+                    tokio::time::sleep(seconds(1)).await;
+                }
+                ended.lock().expect("nobody panics").push((file, began.elapsed().as_secs()));
+                Tried::Done
+            }
+        };
+        let drive = async {
+            tokio::time::sleep(seconds(100)).await;
+            tell.send(missing([0, 2, 3])).expect("it listens");
+            tokio::time::sleep(seconds(20)).await;
+            assert_eq!(*ended.lock().expect("nobody panics"), [(1, 101)], "the one that is not to be here any more");
+            tell.send(missing([])).expect("it listens");
+            tokio::time::sleep(seconds(20)).await;
+            drop(tell);
+        };
+        tokio::join!(run(told, asked, seconds(600), fetch), drive);
+        let mut ended = ended.into_inner().expect("nobody panics");
+        ended.sort_unstable();
+        assert!(ended.iter().map(|(file, _)| *file).eq(0..4) && ended.iter().all(|(_, at)| *at <= 122), "{ended:?}");
+    }
 }
