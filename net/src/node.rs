@@ -16,6 +16,7 @@ use crate::sync::{Config as SessionConfig, Input, Remote, Replica, Role, Session
 
 pub mod book;
 mod calls;
+pub mod clocks;
 mod event;
 mod feeds;
 pub mod introductions;
@@ -181,8 +182,8 @@ pub struct Node {
     seeks: BTreeMap<PublicKey, u64>,
     /// Who told of records that came since the start.
     told: BTreeMap<PublicKey, Teller>,
-    /// Peers whose last record was of a time that has not come.
-    ahead: BTreeSet<PublicKey>,
+    /// Peers whose last record was of a time that has not come, and how far that was ahead then.
+    ahead: BTreeMap<PublicKey, u64>,
     /// From whom what is new of a timeline comes, and to whom it goes.
     feeds: BTreeMap<TimelineId, Feed>,
     /// The timelines that are wanted of each space that is.
@@ -237,7 +238,7 @@ impl Node {
             held: BTreeMap::new(),
             seeks: BTreeMap::new(),
             told: BTreeMap::new(),
-            ahead: BTreeSet::new(),
+            ahead: BTreeMap::new(),
             feeds: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,

@@ -56,19 +56,16 @@ fn public(context: &Context, peers: &Json) -> Option<Finding> {
     })
 }
 
-/// Whether clocks are so far apart that peers do not believe each other where they are.
+/// Whether clocks are so far apart that peers do not believe each other where they are, and whose is wrong.
 fn clock(peers: &Json) -> Option<Finding> {
     let clock = member(peers, "clock")?;
-    if member(clock, "behind") == Some(&Json::Bool(true)) {
-        let detail = "is more than a day behind what other peers said: what they say now of where they are is not believed here";
-        return Some(note("clock", detail, "set the clock of this machine, best by turning on network time"));
-    }
-    let ahead: Vec<&str> = items(clock, "ahead").iter().filter_map(string).collect();
-    if ahead.is_empty() {
-        return None;
-    }
-    let detail = format!("where these peers are is not known, as what they say is from more than a day ahead of this clock: {}", ahead.join(", "));
-    Some(note("clock", detail, "set the clock of whoever is wrong, best by turning on network time; then they say it again"))
+    let says = printable(text(clock, "says")?);
+    let set = match text(clock, "wrong") {
+        Some("own") => "set the clock of this machine, best by turning on network time",
+        Some("theirs") => "tell them to set that clock, best by turning on network time; then they say it again",
+        _ => "compare both with a clock that you trust, and set the wrong one, best by turning on network time",
+    };
+    Some(note("clock", says, set))
 }
 
 /// Whether the public DHT, if the owner allows it, says where this peer is, and whether that is of any use.

@@ -65,6 +65,9 @@ async fn list(context: &Context, args: &Peers) -> anyhow::Result<()> {
         let machines = counted(gone.len(), "machine");
         out.note(format!("{machines} not met for 30 days, or since their owners linked others: --all shows them"));
     }
+    if let Some(says) = member(&peers, "clock").and_then(|clock| text(clock, "says")) {
+        out.note(printable(says));
+    }
     let wanted = items(&spaces, "spaces");
     if !wanted.is_empty() {
         let head = ["SPACE", "ID", "HERE"].map(str::to_owned).to_vec();

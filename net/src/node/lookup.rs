@@ -98,13 +98,6 @@ impl Node {
         self.book.records.of(&self.config.node)
     }
 
-    /// Peers whose records are of a time that has not come, and how many records that were taken are so by now. Of the former the
-    /// clocks are wrong, or this one, of the latter this one.
-    #[must_use]
-    pub fn clocks(&self, now_ms: u64) -> (Vec<PublicKey>, usize) {
-        (self.ahead.iter().copied().collect(), self.book.records.ahead(self.config.node, now_ms))
-    }
-
     /// Members of a community who are not reached where they were, or of whom nothing is known; those first of whom was heard
     /// longest ago.
     #[must_use]
@@ -382,9 +375,10 @@ impl Node {
             let proves_space = || link.and_then(|link| self.links.get(&link)?.remote.as_ref()).is_some_and(|remote| proves(remote, &space, store));
             let is_of_space = is_introduced || sender == Some(node) && is_followed && proves_space();
             let contacts = &self.book.contacts;
+            let seq = record.seq;
             let taken = self.book.records.take(record, now_ms, |node| contacts.get(node).is_none_or(|contact| contact.source == Source::Came));
             if taken == Taken::Ahead && self.ahead.len() < AHEAD_MAX {
-                self.ahead.insert(node);
+                self.ahead.insert(node, seq.saturating_sub(now_ms));
             }
             match taken {
                 Taken::New => {

@@ -10,9 +10,9 @@ use crate::record::PeerRecord;
 /// Most records of others; of strangers those heard of longest ago are forgotten first.
 pub const RECORDS_MAX: usize = 4096;
 /// A number that is further ahead than this is of a clock that is wrong.
-const AHEAD_MS: u64 = 24 * 3600 * 1000;
+pub(super) const AHEAD_MS: u64 = 24 * 3600 * 1000;
 /// An own record is made anew after this time, although nothing has changed, so that others see that it holds.
-const RENEW_MS: u64 = 7 * 24 * 3600 * 1000;
+pub(super) const RENEW_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// What became of a record that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

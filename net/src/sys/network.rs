@@ -129,7 +129,7 @@ pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result
 async fn peers(peer: &Peer) -> Result<Serde, Problem> {
     let network = network(peer)?;
     let asked = network.ask(|node| (node.peers(now_ms()), node.book().public, node.clocks(now_ms())));
-    let (peers, public, (ahead, taken_ahead)) = asked.await.map_err(stopped)?;
+    let (peers, public, clocks) = asked.await.map_err(stopped)?;
     let devices: Vec<PublicKey> = peer.store().rights(&peer.space()).iter().flat_map(|rights| rights.devices()).collect();
     let people = People::now(peer).await;
     let given = names::given(peer.store()).unwrap_or_default();
@@ -169,6 +169,11 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         }
         value
     };
+    let name = |node: &PublicKey| {
+        let of = peers.iter().find(|status| status.id == node.to_string()).and_then(|status| status.contact.space);
+        of.map_or_else(|| human_name(node), |space| if space == peer.space() { "another machine of yours".to_owned() } else { people.name(&space) })
+    };
+    let wrong = clocks.told(name);
     let endpoint = network.endpoint();
     let relays: Vec<Serde> =
         endpoint.relays().into_iter().map(|relay| json!({"url": relay.url, "connected": relay.is_connected, "problem": relay.problem})).collect();
@@ -179,7 +184,13 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         "relays": relays,
         "public": { "possible": endpoint.has_public(), "allowed": public },
         "public_dht": public_dht(peer).await?,
-        "clock": { "ahead": ahead.iter().map(ToString::to_string).collect::<Vec<_>>(), "behind": taken_ahead > 0 },
+        "clock": {
+            "ahead": clocks.ahead.iter().map(|(node, _)| node.to_string()).collect::<Vec<_>>(),
+            "behind": clocks.taken_ahead > 0,
+            "agree": clocks.agree,
+            "wrong": wrong.as_ref().map(|(wrong, _)| wrong.word()),
+            "says": wrong.map(|(_, says)| says),
+        },
         "peers": peers.iter().map(told).collect::<Vec<_>>(),
     }))
 }

@@ -1,0 +1,160 @@
+//! Whose clock is wrong, as far as records of peers tell: each carries the time at which it was signed.
+
+use timebus_identity::PublicKey;
+
+use super::Node;
+use super::records::{AHEAD_MS, RENEW_MS};
+use crate::words::{counted, join};
+
+/// A record that is older than this is of somebody who was not there for long, or whose clock, or this one, is wrong: who is there
+/// says each week anew where he is.
+const STALE_MS: u64 = RENEW_MS + 2 * AHEAD_MS;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Peers that are named.
+const NAMED_MAX: usize = 3;
+
+/// How this clock stands to those of other peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// Peers whose records are of a time that has not come, and by how many milliseconds.
+    pub ahead: Vec<(PublicKey, u64)>,
+    /// How many records that were taken are so by now: this clock was set back.
+    pub taken_ahead: usize,
+    /// Peers whose records are of the last days.
+    pub agree: usize,
+    /// Peers that are connected and whose records are too old for that, and by how many milliseconds.
+    pub behind: Vec<(PublicKey, u64)>,
+}
+
+/// Whose clock is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// This one.
+    Own,
+    /// Those of others.
+    Theirs,
+    /// One of both, and nobody tells which.
+    Either,
+}
+
+impl Wrong {
+    /// In a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Theirs => "theirs",
+            Self::Either => "either",
+        }
+    }
+}
+
+impl Clocks {
+    /// Whose clock is wrong, and how much, in words; `None` as far as all agree. What most say is so: of two nobody knows.
+    #[must_use]
+    pub fn told(&self, name: impl Fn(&PublicKey) -> String) -> Option<(Wrong, String)> {
+        if self.taken_ahead > 0 {
+            let says = "this clock is more than a day behind what other peers said: what they say now of where they are is not believed here";
+            return Some((Wrong::Own, says.to_owned()));
+        }
+        let unknown = "what they say of where they are is not believed";
+        let named = |all: &[(PublicKey, u64)]| {
+            let mut names: Vec<String> = all.iter().take(NAMED_MAX).map(|(node, _)| name(node)).collect();
+            names.extend((all.len() > NAMED_MAX).then(|| format!("{} more", all.len() - NAMED_MAX)));
+            join(&names)
+        };
+        let others = |count: usize| if count == 1 { "that of another peer".to_owned() } else { format!("those of {}", counted(count, "other peer")) };
+        let (ahead, agree) = (self.ahead.len(), self.agree);
+        if ahead > 0 {
+            let by = days(&self.ahead);
+            return Some(if agree > ahead {
+                (Wrong::Theirs, format!("the clock of {} is about {by} ahead of this one and of {}: {unknown}", named(&self.ahead), others(agree)))
+            } else if ahead > 1 && ahead > agree {
+                (Wrong::Own, format!("this clock is about {by} behind {} ({}): {unknown}", others(ahead), named(&self.ahead)))
+            } else {
+                let says =
+                    format!("either this clock is about {by} behind, or that of {} as much ahead, and nobody else tells which", named(&self.ahead));
+                (Wrong::Either, format!("{says}: {unknown}"))
+            });
+        }
+        // Where some agree, one who is behind has not said anything for a while, and it matters to nobody.
+        let behind = self.behind.len();
+        if behind == 0 || agree > 0 {
+            return None;
+        }
+        let by = days(&self.behind);
+        Some(if behind > 1 {
+            (
+                Wrong::Own,
+                format!("this clock is about {by} ahead of {} ({}): they do not believe where this peer is", others(behind), named(&self.behind)),
+            )
+        } else {
+            let says =
+                format!("either this clock is about {by} ahead, or that of {} as much behind, and nobody else tells which", named(&self.behind));
+            (Wrong::Either, format!("{says}: where this peer is may not be believed"))
+        })
+    }
+}
+
+/// How far they are off, as the one in the middle is.
+fn days(all: &[(PublicKey, u64)]) -> String {
+    let mut off: Vec<u64> = all.iter().map(|(_, by_ms)| *by_ms).collect();
+    off.sort_unstable();
+    counted(usize::try_from((off[off.len() / 2] + DAY_MS / 2) / DAY_MS).unwrap_or(usize::MAX).max(1), "day")
+}
+
+impl Node {
+    /// How this clock stands to those of other peers, as far as their records tell.
+    #[must_use]
+    pub fn clocks(&self, now_ms: u64) -> Clocks {
+        let own = self.config.node;
+        let others = || self.book.records.all().filter(move |record| record.node != own && !self.ahead.contains_key(&record.node));
+        let is_stale = |seq: u64| seq.saturating_add(STALE_MS) <= now_ms;
+        let behind = others().filter(|record| is_stale(record.seq) && self.is_connected(&record.node));
+        Clocks {
+            ahead: self.ahead.iter().map(|(node, by_ms)| (*node, *by_ms)).collect(),
+            taken_ahead: self.book.records.ahead(own, now_ms),
+            agree: others().filter(|record| !is_stale(record.seq) && record.seq <= now_ms.saturating_add(AHEAD_MS)).count(),
+            behind: behind.map(|record| (record.node, now_ms - record.seq)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers(numbers: &[u8], days: u64) -> Vec<(PublicKey, u64)> {
+        numbers.iter().map(|number| (PublicKey::from_bytes([*number; 32]), days * DAY_MS)).collect()
+    }
+
+    fn told(clocks: &Clocks) -> Option<(Wrong, String)> {
+        clocks.told(|node| format!("p{}", node.as_bytes()[0]))
+    }
+
+    #[test]
+    fn the_clock_is_wrong_that_most_others_disagree_with() {
+        assert_eq!(told(&Clocks { agree: 3, ..Clocks::default() }), None);
+        let theirs = told(&Clocks { ahead: peers(&[1], 30), agree: 2, ..Clocks::default() }).expect("one is wrong");
+        assert!(
+            theirs.0 == Wrong::Theirs && theirs.1.contains("clock of p1 is about 30 days ahead of this one and of those of 2 other"),
+            "{theirs:?}"
+        );
+        let own = told(&Clocks { ahead: peers(&[1, 2, 3, 4, 5], 30), agree: 1, ..Clocks::default() }).expect("this one is wrong");
+        assert!(own.0 == Wrong::Own && own.1.contains("30 days behind those of 5 other peers (p1, p2, p3 and 2 more)"), "{own:?}");
+        let own = told(&Clocks { behind: peers(&[1, 2], 30), ..Clocks::default() }).expect("this one is wrong");
+        assert!(own.0 == Wrong::Own && own.1.contains("30 days ahead of those of 2 other peers (p1 and p2)"), "{own:?}");
+        assert_eq!(told(&Clocks { taken_ahead: 1, ..Clocks::default() }).map(|(wrong, _)| wrong), Some(Wrong::Own));
+    }
+
+    #[test]
+    fn of_two_nobody_knows_whose_clock_is_wrong() {
+        for (agree, ahead) in [(0, &[1][..]), (1, &[1]), (2, &[1, 2])] {
+            let either = told(&Clocks { ahead: peers(ahead, 30), agree, ..Clocks::default() }).expect("one is wrong");
+            assert!(either.0 == Wrong::Either && either.1.contains("either this clock is about 30 days behind"), "{either:?}");
+        }
+        let either = told(&Clocks { behind: peers(&[1], 31), ..Clocks::default() }).expect("one is wrong");
+        assert!(either.0 == Wrong::Either && either.1.contains("31 days ahead, or that of p1 as much behind"), "{either:?}");
+        assert_eq!(told(&Clocks { behind: peers(&[1], 31), agree: 1, ..Clocks::default() }), None, "he was silent");
+    }
+}
