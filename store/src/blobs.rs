@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bao_tree::BlockSize;
 
 pub mod collect;
+mod gone;
 mod origin;
 pub mod partial;
 mod parts;
@@ -242,6 +243,12 @@ impl Blobs {
         Lease { blobs: self.clone(), hash }
     }
 
+    /// The same of all that are here: whoever takes a change back names what was there before, and it shows only then what that is.
+    #[must_use]
+    pub fn lease_all(&self) -> Lease {
+        self.lease(ALL)
+    }
+
     /// The length of a blob that is whole here.
     #[must_use]
     pub fn len_of(&self, hash: &BlobHash) -> Option<u64> {
@@ -384,7 +391,7 @@ impl Blobs {
     pub fn remove_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
         // The leases stay locked: whoever takes one afterwards finds that the blob is not here.
         let leases = self.leases();
-        let Some(len) = self.len_of(hash).filter(|_| !leases.contains_key(hash)) else { return Ok(false) };
+        let Some(len) = self.len_of(hash).filter(|_| !leases.contains_key(hash) && !leases.contains_key(&ALL)) else { return Ok(false) };
         if !may()? {
             return Ok(false);
         }
@@ -459,6 +466,8 @@ pub const UPLOADS: &str = "uploads";
 const TEMPORARY: &str = "new";
 /// First characters of a hash, which name the folder of its blob, so that none has too many files.
 const SHARD_CHARS: usize = 2;
+/// Stands for all blobs among the leases. Nothing has this hash.
+const ALL: BlobHash = BlobHash::from_bytes([0; 32]);
 /// Ends the name of the file with a blob's hash tree.
 const TREE: &str = ".tree";
 /// Ends the name of the file that says for which timelines a blob was fetched from others.

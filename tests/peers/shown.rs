@@ -280,3 +280,24 @@ fn questions_about_a_community_name_its_members() {
     until_space(&bert, "choir", "live");
     ask(&bert, &[("why write @choir/wiki", 1, &["ask Anna for it"], &["ask choir"])]);
 }
+
+/// It was told to take the deletion back, which brought a name without bytes.
+#[test]
+fn of_a_file_whose_bytes_were_freed_it_is_said_that_they_are_gone() {
+    let alice = Peer::start();
+    for path in ["/film", "/other"] {
+        assert!(alice.send("PUT", path, &[("Content-Type", "video/mp4")], vec![path.len() as u8; 200_000]).status < 300);
+    }
+    assert_eq!(alice.send("DELETE", "/film", &[], "").status, 200);
+    let (code, said) = why(&alice, "/film");
+    assert!(code == 1 && said.contains("`timebus undo /film`") && !said.contains("not here any more"), "{said}");
+    assert_eq!(verb(alice.home(), &["files", "free", "--history"])["files"], 1);
+    let alice = alice.restart();
+    let (code, said) = why(&alice, "/film");
+    assert!(code == 1 && said.contains("the bytes of the file that was there, 200 kB, are not here any more since 20"), "{said}");
+    assert!(!said.contains("undo"), "{said}");
+    // They are put elsewhere, so they are here again.
+    assert!(alice.send("PUT", "/again", &[("Content-Type", "video/mp4")], vec![5; 200_000]).status < 300);
+    let (_, said) = why(&alice, "/film");
+    assert!(said.contains("`timebus undo /film`") && !said.contains("not here any more"), "{said}");
+}

@@ -22,6 +22,7 @@ use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{bad_path, storage_problem};
 use crate::sys::network::{bad, find_space, read};
+use crate::who::now_ms;
 
 /// Answers a part of `/.sys` about files; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<Serde, Problem>> {
@@ -160,7 +161,7 @@ fn named(people: &People, own: &PublicKey, space: &PublicKey, path: &Path) -> St
 pub(super) fn given<T>(peer: &Peer, ask: impl FnOnce(&Given) -> T) -> T {
     match peer.network() {
         Some(network) => ask(network.blobs().given()),
-        None => ask(&Given::open(peer.store().home(), crate::who::now_ms())),
+        None => ask(&Given::open(peer.store().home(), now_ms())),
     }
 }
 
@@ -339,9 +340,11 @@ async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
     let mut uploads = resume::cancel(peer, &name, false).await?;
     let files = match which(peer, &name, false).await {
-        // Uploads alone were meant; below a path only where nothing else is.
+        // Uploads alone were meant; below a path only where nothing else is, and none at it.
         Err(problem) => {
-            uploads.extend(resume::cancel(peer, &name, true).await?);
+            if uploads.is_empty() {
+                uploads = resume::cancel(peer, &name, true).await?;
+            }
             if uploads.is_empty() {
                 return Err(problem);
             }
@@ -411,7 +414,7 @@ async fn free(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
                 .with_fix("`timebus fsck` says what is missing, `timebus fsck --repair` gets it from others"));
         }
         let store = peer.store().clone();
-        let (files, bytes) = beside(move || store.drop_history(preview)).await?.map_err(|error| storage_problem(&error))?;
+        let (files, bytes) = beside(move || store.drop_history(preview, now_ms())).await?.map_err(|error| storage_problem(&error))?;
         return Ok(json!({"files": files, "bytes": bytes, "preview": preview}));
     }
     let (store, room) = (peer.store().clone(), crate::blobs::room_of_guests(peer));

@@ -131,7 +131,15 @@ fn look(
     if now_ms - since_ms < wait_ms {
         return Ok(false);
     }
-    blobs.remove_if(hash, || Ok(keep_ms(use_of(hash)?).is_some_and(|wait_ms| now_ms - since_ms >= wait_ms)))
+    let mut found = Use::Nothing;
+    let removed = blobs.remove_if(hash, || {
+        found = use_of(hash)?;
+        Ok::<_, StorageError>(keep_ms(found).is_some_and(|wait_ms| now_ms - since_ms >= wait_ms))
+    })?;
+    if removed && found == Use::History {
+        blobs.note_gone(hash, now_ms)?;
+    }
+    Ok(removed)
 }
 
 impl Blobs {

@@ -10,10 +10,13 @@ use crate::blobs::collect::{Collected, Retention, Use, collect};
 use crate::blobs::{BlobHash, Blobs, Lease, references};
 use crate::fold::Bodies;
 use crate::ids::{OpId, TimelineId};
-use crate::keyspace::Committed;
+use crate::keyspace::{Committed, Table};
 use crate::path::Path;
 use crate::pipeline::Space;
 use crate::summary::summary;
+use crate::tree::Tree;
+use crate::value::Value;
+use crate::view::View;
 use crate::writer::Action;
 
 /// A place that names a blob.
@@ -169,12 +172,12 @@ impl Store {
 
     /// Removes blobs that only older versions refer to before their time, or only counts them: those that devices of the owner put into
     /// his own space, as of all else it may be that a write is hidden and no older one. Answers how many there are, and their bytes.
-    /// While the log lacks something none goes.
+    /// While the log lacks something none goes. What goes is noted with the time.
     ///
     /// # Errors
     ///
     /// [`StorageError`]; what was removed so far is gone.
-    pub fn drop_history(&self, is_preview: bool) -> Result<(u64, u64), StorageError> {
+    pub fn drop_history(&self, is_preview: bool, now_ms: u64) -> Result<(u64, u64), StorageError> {
         let (mut count, mut bytes) = (0, 0);
         let Some(blobs) = self.blobs.as_ref().filter(|_| !self.log_lacks()) else { return Ok((0, 0)) };
         for (hash, len) in blobs.list()? {
@@ -184,9 +187,29 @@ impl Store {
             };
             if is_history()? && (is_preview || blobs.remove_if(&hash, is_history)?) {
                 (count, bytes) = (count + 1, bytes + len);
+                if !is_preview {
+                    blobs.note_gone(&hash, now_ms)?;
+                }
             }
         }
         Ok((count, bytes))
+    }
+
+    /// The blobs that were at a path of a timeline before one of its changes.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn blobs_before(&self, rows: &Committed, space: Space, path: &Path, a: u64) -> Result<Vec<(BlobHash, u64)>, StorageError> {
+        let t = space.main();
+        let view = View::before(rows, t, a)?;
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        let writes = Tree::slot_at(rows, t, path, &view, |a, index| {
+            let id = OpId { change: summary(rows, t, a)?.id, index };
+            bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+        })?;
+        let blob = |value: &Value| if let Value::Blob { hash, len, .. } = value { Some((BlobHash::from_bytes(*hash), *len)) } else { None };
+        Ok(writes.iter().filter_map(|write| blob(&write.value)).collect())
     }
 
     /// Whether the index was made from a log that is damaged, or ends earlier than it did: then it is not known of every file
@@ -218,7 +241,8 @@ impl Store {
             Action::Put(json) | Action::Merge(json) | Action::Post { value: json, .. } => {
                 crate::plan::blobs_named(json, &mut |hash| leases.push(blobs.lease(hash)));
             }
-            Action::PutValue(crate::value::Value::Blob { hash, .. }) => leases.push(blobs.lease(BlobHash::from_bytes(*hash))),
+            Action::Undo { .. } => leases.push(blobs.lease_all()),
+            Action::PutValue(Value::Blob { hash, .. }) => leases.push(blobs.lease(BlobHash::from_bytes(*hash))),
             _ => {}
         }
         leases
