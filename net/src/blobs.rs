@@ -33,6 +33,7 @@ pub mod pieces;
 pub(crate) mod queue;
 pub(crate) mod resume;
 pub(crate) mod serve;
+pub(crate) mod shows;
 pub mod simulation;
 pub mod swarm;
 mod turns;

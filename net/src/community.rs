@@ -9,7 +9,7 @@
 //! | `/rules` | title, about, who writes on the board, how many copies there are to be | organizers |
 //! | `/board` | notices, also of members who were let in when all wrote there | organizers |
 //! | `/board/<key>`, below that of who brought him | notices | the member with that key |
-//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores`, `seen_ms`, `keeps_back` and `proof` | that member |
+//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores`, `seen_ms`, `keeps_back`, `unshown` and `proof` | that member |
 //! | `/members/KEY/brought/KEY` | the same, of a member whom a member let in | that member |
 //!
 //! Deliberately not: a community is no other kind of space, and everything that holds for spaces holds for it.
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Serde;
 use timebus_identity::{PublicKey, Signature, human_name, z32};
 use timebus_store::auth::{Held, Rights};
+use timebus_store::blobs::BlobHash;
 use timebus_store::founding::ORGANIZER;
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::GrantId;
@@ -64,6 +65,8 @@ pub const NODES_MAX: usize = 8;
 const NODES_NAMED_MAX: usize = 64;
 /// Spaces of which a machine says that it gives nothing to others.
 const KEEPS_BACK_MAX: usize = 64;
+/// Files, or machines, of which a machine says that others could not show them.
+const UNSHOWN_MAX: usize = 16;
 /// Most copies that rules ask for.
 pub const REPLICAS_MAX: u8 = 16;
 /// Levels of members that a member may bring, if the rules say nothing: with none he could not use a second device.
@@ -354,7 +357,12 @@ pub struct Machine {
     pub seen_ms: u64,
     /// Spaces of which it gives nothing to others: a copy there would be nobody's.
     pub keeps_back: BTreeSet<PublicKey>,
+    /// What other machines could not show it that they say they hold.
+    pub unshown: BTreeSet<Unshown>,
 }
+
+/// A machine that could not show a file that it says it holds; with none it is so many that none of them counts.
+pub type Unshown = (PublicKey, Option<BlobHash>);
 
 /// A path of names that are fit for one.
 fn path(names: &[&str]) -> Path {
@@ -736,9 +744,42 @@ fn settle_claims(rows: &Committed, space: Space, members: &mut [Member]) -> Resu
     Ok(())
 }
 
-/// The machines that a member says he takes part with: if these are many, those that said so last. What a device said that may do
-/// nothing there any more is no machine of his.
+/// What a machine says that others could not show it: `NODE/HASH` of a file, `NODE` of many.
+fn read_unshown(text: &str) -> BTreeSet<Unshown> {
+    let one = |text: &str| match text.split_once('/') {
+        Some((node, hash)) => Some((node.parse().ok()?, Some(BlobHash::parse(hash)?))),
+        None => Some((text.parse().ok()?, None)),
+    };
+    text.split(' ').take(UNSHOWN_MAX).filter_map(one).collect()
+}
+
+/// The same as text.
+fn unshown_text(unshown: &BTreeSet<Unshown>) -> String {
+    let one = |(node, hash): &Unshown| hash.map_or_else(|| node.to_string(), |hash| format!("{node}/{hash}"));
+    unshown.iter().take(UNSHOWN_MAX).map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// The machines that a member says he takes part with: if these are many, those that said so last.
 fn machines(rights: &Rights, rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
+    let mut machines = named_machines(rights, rows, space, place)?;
+    machines.truncate(NODES_MAX);
+    Ok(machines)
+}
+
+/// Machines of a member that offer something and do not count, since as many others of his said later that they are there.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn uncounted(store: &Store, rows: &Committed, space: Space, place: &Path) -> Result<Vec<PublicKey>, StorageError> {
+    let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
+    let over = named_machines(&rights, rows, space.unmounted(), place)?.into_iter().skip(NODES_MAX);
+    Ok(over.filter(|machine| machine.stores > 0).map(|machine| machine.node).collect())
+}
+
+/// All machines that a member says he takes part with, those first that said so last. What a device said that may do nothing there any
+/// more is no machine of his.
+fn named_machines(rights: &Rights, rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
     let (at, t) = (below(place, &["nodes"]), space.unmounted().main());
     let Some(of) = place.segments().get(1).and_then(|segment| segment.to_string().parse().ok()) else { return Ok(Vec::new()) };
     let mut machines = Vec::new();
@@ -759,10 +800,12 @@ fn machines(rights: &Rights, rows: &Committed, space: Space, place: &Path) -> Re
         let keeps_back = leaf(rows, space, &below(&at, &[&name, "keeps_back"]))?;
         let keeps_back = keeps_back.as_ref().and_then(Serde::as_str).unwrap_or_default().split(' ').take(KEEPS_BACK_MAX);
         let keeps_back = keeps_back.filter_map(|space| space.parse().ok()).collect();
-        machines.push((Reverse(seen_ms.max(said.time_ms)), Machine { node, of, stores, seen_ms, keeps_back }));
+        let unshown = leaf(rows, space, &below(&at, &[&name, "unshown"]))?;
+        let unshown = unshown.as_ref().and_then(Serde::as_str).map(read_unshown).unwrap_or_default();
+        machines.push((Reverse(seen_ms.max(said.time_ms)), Machine { node, of, stores, seen_ms, keeps_back, unshown }));
     }
     machines.sort_by_key(|(said_ms, machine)| (*said_ms, machine.node));
-    Ok(machines.into_iter().take(NODES_MAX).map(|(_, machine)| machine).collect())
+    Ok(machines.into_iter().map(|(_, machine)| machine).collect())
 }
 
 /// The grants of a member that an organizer takes back to remove him.
@@ -796,6 +839,38 @@ mod tests {
         assert!(!is(&["members", &two, "name", &one]) && !is(&["members", &one, "name"]));
         let deep: Vec<&str> = std::iter::once("members").chain((0..4).flat_map(|_| [two.as_str(), "brought"])).chain([one.as_str()]).collect();
         assert!(!is(&deep) && is(&[&deep[..6], &deep[8..]].concat()));
+    }
+
+    /// The ninth machine of a member would not count, and nothing said so.
+    #[tokio::test]
+    async fn of_more_machines_than_count_it_is_known_which_do_not() {
+        use crate::peer::PeerConfig;
+
+        let home = tempfile::tempdir().expect("a folder");
+        let peer = crate::peer::Peer::new(crate::whose::tests::open(home.path()), timebus_identity::Token::generate(), PeerConfig::default());
+        let (store, own) = (peer.store(), peer.store().own());
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        keeping::write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        let place = own_place(store, &own.key).expect("a place");
+        let now_ms = crate::who::now_ms();
+        for number in 1..=10u8 {
+            // The second one offers nothing.
+            let machine = serde_json::json!({"stores": if number == 2 { 0 } else { 5 }, "seen_ms": now_ms + 60_000 * u64::from(number)});
+            keeping::write(&peer, own, below(&place, &["nodes", &key(number).to_string()]), Action::Put, &machine).await.expect("writes");
+            let over = uncounted(store, &store.snapshot(), own, &place).expect("reads");
+            assert_eq!(over, if number < 9 { vec![] } else { vec![key(1)] }, "{number}");
+        }
+        let counted = members(store, &store.snapshot(), own).expect("reads").remove(0).machines;
+        assert_eq!((counted.len(), counted[0].node), (NODES_MAX, key(10)));
+    }
+
+    #[test]
+    fn what_machines_could_not_show_is_read_as_it_is_written_and_no_more_than_there_is_room_for() {
+        let all: BTreeSet<Unshown> = (0..40).map(|number| (key(number), (number % 2 == 0).then(|| BlobHash::from_bytes([number; 32])))).collect();
+        let read = read_unshown(&unshown_text(&all));
+        assert!(read.len() == UNSHOWN_MAX && read.is_subset(&all));
+        assert!(read_unshown("").is_empty() && read_unshown("a/b c / x").is_empty());
+        assert!(read_unshown(&format!("{}/x", key(1))).is_empty());
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub struct PeerConfig {
     /// Bytes of other people's files that are kept once they were fetched, with those of all personas. Default 1 GB; those that are
     /// used least for their size go first.
     pub cached_files_bytes_max: u64,
+    /// About how often one machine of a community is asked to show a piece of a file that it says it holds. Default a minute; each
+    /// time costs both 128 KiB. Nothing is asked where it is zero.
+    pub spot_check_every: Duration,
     /// Memory for ready answers. Default 32 MiB.
     pub cache_bytes: usize,
     /// Seconds without a sign of life after which a subscriber's websocket is closed. Default 60.
@@ -84,6 +87,7 @@ impl Default for PeerConfig {
             address_subscriptions_max: 256,
             body_bytes_max: 64 * 1024 * 1024,
             cached_files_bytes_max: crate::blobs::cache::CACHE_BYTES_MAX,
+            spot_check_every: Duration::from_secs(60),
             cache_bytes: 32 * 1024 * 1024,
             heartbeat_s: 60,
             gui: None,

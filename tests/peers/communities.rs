@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::neighbours::{invite, json as told, poll, run, until};
-use crate::peer::{PROGRAM, Peer};
+use crate::peer::{Home, PROGRAM, Peer};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -636,4 +636,72 @@ fn who_moved_is_found_by_the_dht_of_the_community_when_nobody_can_tell() {
     assert_eq!(dht.map(|way| way["found"].clone()), Some(json!(true)), "{told}");
     poll("and calls him", || (carol.value("/.sys/communities/choir")["connected"] == 1).then_some(()));
     drop(alice);
+}
+
+/// The disk of one of them is broken: he says that he holds the song, and nothing of it can be read.
+#[test]
+fn who_says_that_he_holds_a_file_and_cannot_show_it_does_not_count_until_he_shows_it() {
+    // Whoever has it asks each second.
+    let net = [&crate::peer::NET[..], &["--spot-check", "1"]].concat();
+    let start = |home: Home| Peer::launch_as(home, &mut Command::new(PROGRAM), &net).unwrap_or_else(|(home, _)| panic!("it starts: {}", home.log()));
+    let alice = start(Home::new());
+    found(&alice, &["choir", "--called", "Alice", "--copies", "2"]);
+    let link = member_link(&alice, &["--uses", "3"]);
+    let mut others = Vec::new();
+    for name in ["Bob", "Carol", "Dave"] {
+        let peer = start(Home::new());
+        assert_eq!(enter(&peer, &link, name)["result"], "connected");
+        poll("he is a member", || (run(peer.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
+        others.push((name, peer));
+    }
+    for peer in others.iter().map(|(_, peer)| peer).chain([&alice]) {
+        poll("all know what each offers", || {
+            let told = peer.value("/.sys/communities/choir/members");
+            let offers = told["members"].as_array()?.iter().filter(|member| member["stores"].as_u64() > Some(0)).count();
+            (offers == 3).then_some(())
+        });
+    }
+    let song: Vec<u8> = (0..400_000u32).flat_map(|number| number.to_le_bytes()).take(400_000).collect();
+    assert!(alice.send("PUT", "/@choir/board/song", &[("Content-Type", "audio/ogg")], &song).status < 300);
+    let (hash, holders) = poll("two hold it", || {
+        let (told, holders) = placement(&alice);
+        let holds = told["under"] == 0 && holders.len() == 2 && holders.iter().all(|(_, state)| state == "holds");
+        holds.then(|| (told["files"][0]["hash"].as_str().expect("a hash").to_owned(), holders))
+    });
+    let at = |others: &[(&str, Peer)], name: &str| others.iter().position(|(other, _)| *other == name).expect("one of them");
+    let (name, liar) = others.remove(at(&others, &holders[0].0));
+    let home = liar.stop();
+    let data = |home: &Home| home.folder().join("blobs").join(&hash[..2]).join(&hash);
+    let (here, away) = (data(&home), home.beside("song"));
+    std::fs::rename(&here, &away).expect("it is there");
+    // As long as it was, and no file that can be opened.
+    std::os::unix::fs::symlink(&away, &here).expect("a link");
+    let liar = start(home);
+    let third = others.iter().find(|(name, _)| *name != holders[1].0).expect("one is left");
+    assert!(!data(third.1.home()).exists(), "it is not placed there");
+    poll("the third one holds it instead", || {
+        let (told, now) = placement(&alice);
+        let state = |name: &str| now.iter().find(|(other, _)| other == name).map(|(_, state)| state.as_str());
+        let states = [state(name), state(&holders[1].0), state(third.0)];
+        (told["under"] == 0 && states == [Some("unshown"), Some("holds"), Some("holds")]).then_some(())
+    });
+    assert!(std::fs::read(data(third.1.home())).expect("it is there") == song);
+    // Everybody is told so, and he himself that it is his disk.
+    let says = format!("{name} says it holds 1 file and could not show it to ");
+    for args in [&["community", "placement", "choir"][..], &["community", "show", "choir"], &["doctor"], &["why", "shown", "@choir/board/song"]] {
+        poll("the third one knows, too", || run(third.1.home(), args).out.contains(&says).then_some(()));
+    }
+    let shown = run(alice.home(), &["community", "placement", "choir"]);
+    assert!(shown.out.contains("(says so, and could not show it)"), "{shown:?}");
+    poll("he himself is told", || {
+        run(liar.home(), &["doctor"]).out.contains("this machine says it holds 1 file and could not show it").then_some(())
+    });
+    // His disk is mended, so he shows it, and the third one need not hold it any more.
+    std::fs::remove_file(&here).expect("it is there");
+    std::fs::rename(&away, &here).expect("it is there");
+    poll("he counts again", || {
+        let (told, now) = placement(&alice);
+        (told["unshown"] == json!([]) && now.len() == 2 && now.iter().all(|(_, state)| state == "holds")).then_some(())
+    });
+    assert!(!run(alice.home(), &["doctor"]).out.contains("could not show"));
 }

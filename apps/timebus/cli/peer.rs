@@ -61,6 +61,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = crate::amounts::bytes)]
     pub(crate) cache: u64,
 
+    /// About how many seconds apart some machine of a community is asked to show a piece of a file that it says it holds, 0 never
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) spot_check: u64,
+
     /// Links that others may open at once; who comes when nearly all are taken is told who else has what he wants
     #[arg(long, value_name = "COUNT", default_value_t = LINKS_MAX, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) links: u16,

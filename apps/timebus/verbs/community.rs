@@ -215,6 +215,10 @@ fn describe(context: &Context, told: &Json) -> anyhow::Result<()> {
         let leaves = if member(handing, "leaves") == Some(&Json::Bool(true)) { ", then you leave" } else { "" };
         out.line(format!("handing    {}{leaves}; it ends in {} at the latest", handed(handing), hours(told)))?;
     }
+    if let Some(says) = uncounted(told) {
+        out.line(format!("machines   {says}"))?;
+    }
+    unshown(told).try_for_each(|line| out.line(format!("unshown    {line}")))?;
     if member(told, "told") == Some(&Json::Bool(true)) {
         out.line("told       who hears where your peer is, hears that you are in it")?;
     }
@@ -278,6 +282,9 @@ async fn offer(context: &Context, size: u64, name: Option<String>) -> anyhow::Re
         None => only(context).await?,
     };
     let told = send(context, &name, "", &json!({"stores": size})).await?;
+    if let Some(says) = uncounted(&told).filter(|_| size > 0) {
+        context.out.note(says);
+    }
     say(context, &told, || match size {
         0 => match member(&told, "handing") {
             Some(Json::Object(_)) => format!(
@@ -344,10 +351,12 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
         vec![printable(text(one, "name").unwrap_or("?")), short(text(one, "node").unwrap_or("?")), state.to_owned(), load]
     };
     table(&items(&told, "machines").iter().map(machine).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line.trim_end()))?;
+    unshown(&told).try_for_each(|line| out.line(format!("unshown    {line}")))?;
     let holder = |of: &Json| {
         let mark = match text(of, "state") {
             Some("holds") => "",
             Some("lacks") => " (lacks it)",
+            Some("unshown") => " (says so, and could not show it)",
             _ => " (not asked)",
         };
         format!("{}{mark}", printable(text(of, "name").unwrap_or("?")))
@@ -372,6 +381,27 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
     };
     table(&items(&told, "spaces").iter().map(space).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())
+}
+
+/// Who says that he holds something there, and could not show it.
+pub(crate) fn unshown(told: &Json) -> impl Iterator<Item = String> {
+    items(told, "unshown").iter().filter_map(|one| text(one, "says")).map(printable)
+}
+
+/// That machines of the owner's offer something there and do not count.
+fn uncounted(told: &Json) -> Option<String> {
+    let over = items(told, "uncounted");
+    let is_own = over.iter().any(|one| member(one, "you") == Some(&Json::Bool(true)));
+    let which = match over.len() {
+        0 => return None,
+        1 if is_own => "this one does not".to_owned(),
+        1 => format!("{} does not", short(text(&over[0], "node").unwrap_or("?"))),
+        count if is_own => format!("this one and {} do not", counted(count - 1, "other")),
+        count => format!("{count} others do not"),
+    };
+    Some(format!(
+        "of one member eight machines count, those that said last that they are there: {which}; `timebus community offer 0` on one that is to give way"
+    ))
 }
 
 /// What others are still to get.

@@ -248,14 +248,19 @@ async fn peer(context: &Context) -> Vec<Finding> {
         let grants = client.json(Request::get("/.sys/grants")).await?;
         let guardians = client.json(Request::get("/.sys/guardians")).await?;
         let network = match session.is_running() {
-            Some(_) => Some((client.json(Request::get("/.sys/peers")).await?, client.json(Request::get("/.sys/spaces")).await?)),
+            Some(_) => Some((
+                client.json(Request::get("/.sys/peers")).await?,
+                client.json(Request::get("/.sys/spaces")).await?,
+                client.json(Request::get("/.sys/communities")).await?,
+            )),
             None => None,
         };
         anyhow::Ok((status, latest, grants, guardians, network))
     };
     match asked.await {
         Ok((status, latest, grants, guardians, network)) => {
-            if let Some((peers, spaces)) = &network {
+            if let Some((peers, spaces, communities)) = &network {
+                findings.extend(items(communities, "communities").iter().flat_map(|one| unshown(context, one)));
                 findings.extend(super::doctor_network::findings(context, peers, spaces, now_ms()));
                 let said = items(spaces, "spaces").iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says);
                 findings.extend(said.map(|line| note("people", line, context.home.command("rebind"))));
@@ -290,6 +295,22 @@ async fn peer(context: &Context) -> Vec<Finding> {
     }
     session.close().await;
     findings
+}
+
+/// Who says that he holds files of a community, and could not show them.
+fn unshown(context: &Context, community: &Json) -> Vec<Finding> {
+    let name = text(community, "petname").or_else(|| text(community, "community")).unwrap_or("?");
+    let see = context.home.command(&format!("community placement {}", crate::home::quoted_text(name)));
+    let one = |one: &Json| {
+        let is_own = member(one, "you") == Some(&Json::Bool(true));
+        let says = printable(text(one, "says").unwrap_or("?"));
+        if is_own {
+            bad("files", says, context.home.command("fsck"))
+        } else {
+            note("files", says, format!("nothing to do; `{see}` shows what lies where"))
+        }
+    };
+    items(community, "unshown").iter().map(one).collect()
 }
 
 fn clock(now_ms: u64, latest_ms: Option<u64>) -> Finding {

@@ -57,6 +57,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
         output: Some(crate::output::recent),
         apps,
         cached_files_bytes_max: args.cache,
+        spot_check_every: Duration::from_secs(args.spot_check),
         program: program(),
         build: build(),
         ..PeerConfig::default()

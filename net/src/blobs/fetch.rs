@@ -28,6 +28,7 @@ use super::given::{Given, Speed};
 use super::named::belongs;
 use super::pace::Speeds;
 use super::pieces::Pieces;
+use super::shows::{Heard, Shown, Shows};
 use super::wishes::{Wish, Wishes};
 use crate::link::{LinkSender, SEND_BYTES_MAX};
 use crate::network::Asker;
@@ -115,6 +116,13 @@ enum Control {
     Input(Input),
     Failed(BlobHash, String),
     Limits(Speeds),
+    Show {
+        link: LinkId,
+        space: PublicKey,
+        blob: (BlobHash, u64),
+        piece: u32,
+        reply: oneshot::Sender<Shown>,
+    },
     Stop {
         hashes: Vec<BlobHash>,
         why: Stuck,
@@ -407,6 +415,8 @@ impl Fetcher {
             turn: Arc::default(),
             paused: HashMap::new(),
             leaving: Arc::default(),
+            shows: Shows::default(),
+            shown: BTreeMap::new(),
         };
         let _ = actor.control.send(Control::Limits(wishes.limits()));
         tokio::spawn(actor.run(frame_queue, control_queue));
@@ -510,6 +520,14 @@ impl Fetcher {
         let _ = done.await;
     }
 
+    /// Asks whoever is on the other side of a link to show a piece of a blob, for the sake of a space that names it. Nothing is kept of
+    /// it. `None` if he says nothing for so long, or is gone.
+    pub(crate) async fn show(&self, link: LinkId, space: PublicKey, blob: (BlobHash, u64), piece: u32, patience: Duration) -> Option<Shown> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.control.send(Control::Show { link, space, blob, piece, reply });
+        tokio::time::timeout(patience, answer).await.ok()?.ok()
+    }
+
     /// All blobs that are got or given now, those that came last, and how many bytes a second are given.
     pub(crate) async fn status(&self) -> (Vec<Status>, Vec<Came>, u64) {
         let (reply, answer) = oneshot::channel();
@@ -611,6 +629,9 @@ struct Actor {
     paused: HashMap<BlobHash, Lease>,
     /// Files of which nothing is to stay here.
     leaving: Arc<Mutex<BTreeSet<BlobHash>>>,
+    /// Who was asked to show a piece, and who waits for that.
+    shows: Shows,
+    shown: BTreeMap<(LinkId, BlobHash), oneshot::Sender<Shown>>,
 }
 
 impl Actor {
@@ -662,6 +683,9 @@ impl Actor {
         let told: BTreeSet<LinkId> = fetched.chain(self.giving.values().flat_map(|giving| giving.to.keys())).copied().collect();
         let links = &self.links;
         self.names.retain(|link, _| links.contains_key(link) || told.contains(link));
+        for ((link, hash), _) in self.shown.extract_if(.., |_, reply| reply.is_closed()) {
+            self.shows.forget(link, &hash);
+        }
         self.hold_paused();
         let given = Arc::clone(&self.given);
         tokio::spawn(async move { save_given(&given).await });
@@ -674,6 +698,9 @@ impl Actor {
     fn frame(&mut self, link: LinkId, bytes: &Bytes) {
         match BlobFrame::decode(bytes) {
             Ok(frame) => {
+                if !self.hear(link, &frame) {
+                    return;
+                }
                 let had = if let BlobFrame::Have { hash, .. } = &frame { Some(*hash) } else { None };
                 self.input(Input::Frame(link, frame));
                 // Who waits is told at once that somebody has it, and of all others when it is looked for more.
@@ -687,6 +714,25 @@ impl Actor {
                 }
             }
             Err(_) => self.blame(link, 64, "a frame that is none"),
+        }
+    }
+
+    /// Takes what is said to who waits that somebody shows a piece. Whether it is for others, too.
+    fn hear(&mut self, link: LinkId, frame: &BlobFrame) -> bool {
+        match self.shows.hear(link, frame) {
+            Heard::Other => true,
+            Heard::Send(frame) => {
+                self.act(Output::Send(link, frame));
+                true
+            }
+            Heard::Shown { shown, is_for_all } => {
+                let (BlobFrame::Have { hash, .. } | BlobFrame::Want { hash, .. } | BlobFrame::Piece { hash, .. } | BlobFrame::Not { hash, .. }) =
+                    frame;
+                if let Some(reply) = self.shown.remove(&(link, *hash)) {
+                    let _ = reply.send(shown);
+                }
+                is_for_all
+            }
         }
     }
 
@@ -705,6 +751,9 @@ impl Actor {
             Control::Down(link) => {
                 self.links.remove(&link);
                 self.keys.remove(&link);
+                for ((_, hash), _) in self.shown.extract_if(.., |(of, _), _| *of == link) {
+                    self.shows.forget(link, &hash);
+                }
                 self.input(Input::Gone(link));
             }
             Control::Fetch { space, timeline, partial, is_disputed, reply } => {
@@ -768,6 +817,13 @@ impl Actor {
             Control::Limits(limits) => {
                 self.turn.bytes_per_s.store(limits.down.unwrap_or(0), Ordering::Relaxed);
                 self.input(Input::Limits(limits));
+            }
+            Control::Show { link, space, blob, piece, reply } => {
+                if self.links.contains_key(&link) {
+                    let frame = self.shows.ask(link, space, blob, piece);
+                    self.shown.insert((link, blob.0), reply);
+                    self.act(Output::Send(link, frame));
+                }
             }
             Control::Stop { hashes, why, reply } => self.stop(&hashes, &why, reply),
             Control::Known { link, name, key } => {

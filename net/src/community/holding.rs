@@ -34,10 +34,12 @@ use crate::peer::Peer;
 use crate::who::now_ms;
 
 pub(crate) mod asking;
+pub mod checking;
 mod filling;
 pub(crate) mod leaving;
 pub(crate) mod spaces;
 
+use checking::Doubts;
 use filling::Missing;
 pub use spaces::Tried;
 use spaces::{People, look_at_people};
@@ -62,6 +64,15 @@ pub struct Placed {
     pub author: PublicKey,
     /// The machines that hold it, the first of them first; fewer than the rules say if there are no more with room.
     pub holders: Vec<PublicKey>,
+    /// Those of them that do not count, since they could not show it: there are as many more holders, as far as there is room.
+    pub unshown: Vec<PublicKey>,
+}
+
+impl Placed {
+    /// The machines that count as its holders.
+    pub fn counted(&self) -> impl Iterator<Item = &PublicKey> {
+        self.holders.iter().filter(|node| !self.unshown.contains(node))
+    }
 }
 
 /// What a community says of where things are to be.
@@ -79,8 +90,14 @@ pub fn offers(rules: &Rules, members: &[Member], own: &PublicKey, now_ms: u64) -
 
 /// Places files, given in any order, within what is offered: who is full is passed over. Every member comes to the same. Where
 /// there is too little room it goes to all who named files alike, as `whose` tells their keys apart: who names much, or what
-/// nobody has, takes none of the others'.
-pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut Vec<Placed>, whose: impl Fn(&PublicKey) -> PublicKey) {
+/// nobody has, takes none of the others'. Who could not show a file holds it all the same, until he can, and does not count.
+pub fn place(
+    space: &PublicKey,
+    rules: &Rules,
+    (offers, doubts): (&[Offer], &Doubts),
+    files: &mut Vec<Placed>,
+    whose: impl Fn(&PublicKey) -> PublicKey,
+) {
     files.sort_unstable_by_key(|file| Reverse((file.hash, file.len)));
     let mut of: BTreeMap<PublicKey, Vec<Placed>> = BTreeMap::new();
     for file in files.drain(..) {
@@ -91,14 +108,17 @@ pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut Vec
     let mut turns: BTreeSet<(u64, PublicKey)> = of.keys().map(|who| (0, *who)).collect();
     while let Some((bytes, who)) = turns.pop_first() {
         let Some(mut file) = of.get_mut(&who).and_then(Vec::pop) else { continue };
-        let fits = |node: &PublicKey| match room.get_mut(node) {
-            Some(room) if *room >= file.len => {
-                *room -= file.len;
-                true
+        for node in ranking(space, file.hash.as_bytes(), offers) {
+            if file.counted().count() >= usize::from(rules.replicas) {
+                break;
             }
-            _ => false,
-        };
-        file.holders = ranking(space, file.hash.as_bytes(), offers).into_iter().filter(fits).take(usize::from(rules.replicas)).collect();
+            let Some(room) = room.get_mut(&node).filter(|room| **room >= file.len) else { continue };
+            *room -= file.len;
+            file.holders.push(node);
+            if doubts.is_doubted(&node, &file.hash) {
+                file.unshown.push(node);
+            }
+        }
         turns.insert((bytes.saturating_add(file.len.saturating_mul(file.holders.len() as u64)), who));
         files.push(file);
     }
@@ -125,7 +145,14 @@ fn placed_by(store: &Store, rows: &Committed, space: Space, (rules, own): (&Rule
         places.retain(|place| is_for_all(place, &space.key, &main));
         places.sort_by_cached_key(|place| (place.len, place.path.key()));
         places.dedup_by_key(|place| place.len);
-        files.extend(places.into_iter().map(|BlobPlace { len, path, author, .. }| Placed { hash, len, path, author, holders: Vec::new() }));
+        files.extend(places.into_iter().map(|BlobPlace { len, path, author, .. }| Placed {
+            hash,
+            len,
+            path,
+            author,
+            holders: Vec::new(),
+            unshown: Vec::new(),
+        }));
     }
     let members = members(store, rows, space)?;
     // With those whom he brought, a member is one here, too.
@@ -133,7 +160,7 @@ fn placed_by(store: &Store, rows: &Committed, space: Space, (rules, own): (&Rule
         let member = members.iter().find(|member| member.keys.contains(key));
         member.and_then(|member| member.place.segments().get(1)?.to_string().parse().ok()).unwrap_or(*key)
     };
-    place(&space.key, rules, &offers(rules, &members, own, now_ms), &mut files, whose);
+    place(&space.key, rules, (&offers(rules, &members, own, now_ms), &Doubts::of(&members)), &mut files, whose);
     Ok(files)
 }
 
@@ -198,7 +225,7 @@ async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
     let (tell, missing) = watch::channel(Missing::new());
     // What is fetched takes its time; what comes meanwhile is looked at all the same, or a log could grow as long as that.
-    tokio::join!(keep_looking(peer, &network, tell), filling::fill(peer, &network, missing));
+    tokio::join!(keep_looking(peer, &network, tell), filling::fill(peer, &network, missing), checking::check(peer, &network));
 }
 
 /// Works out what is placed here whenever that may have changed, and tells which files of it are missing.
@@ -469,6 +496,7 @@ mod tests {
             stores,
             seen_ms,
             keeps_back: BTreeSet::new(),
+            unshown: BTreeSet::new(),
         }];
         let (place, name) = (Path::root(), String::new());
         Member { place, keys: Vec::new(), name, is_organizer: false, since_ms: 0, by: None, machines }
@@ -477,7 +505,7 @@ mod tests {
     fn files(count: u32, len: u64) -> Vec<Placed> {
         let file = |number: u32| {
             let hash = BlobHash::from_bytes(hash("test file", &[&number.to_be_bytes()]));
-            Placed { hash, len, path: Path::root(), author: SPACE, holders: Vec::new() }
+            Placed { hash, len, path: Path::root(), author: SPACE, holders: Vec::new(), unshown: Vec::new() }
         };
         (0..count).map(file).collect()
     }
@@ -490,7 +518,7 @@ mod tests {
         let gone = all[2].machines[0].node;
         let at = |now_ms: u64| {
             let mut files = files(60, 100);
-            place(&SPACE, &rules, &offers(&rules, &all, &SPACE, now_ms), &mut files, |key| *key);
+            place(&SPACE, &rules, (&offers(&rules, &all, &SPACE, now_ms), &Doubts::default()), &mut files, |key| *key);
             files
         };
         let (before, after) = (at(103 * HOUR_MS), at(105 * HOUR_MS));
@@ -503,7 +531,7 @@ mod tests {
         }
         all[2].machines[0].seen_ms = 104 * HOUR_MS;
         let mut again = files(60, 100);
-        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 105 * HOUR_MS), &mut again, |key| *key);
+        place(&SPACE, &rules, (&offers(&rules, &all, &SPACE, 105 * HOUR_MS), &Doubts::default()), &mut again, |key| *key);
         assert_eq!(again, before);
     }
 
@@ -512,7 +540,7 @@ mod tests {
         let rules = Rules { replicas: 3, ..Rules::new("choir") };
         let all = [member(1, 1000, 1), member(2, 1000, 1), member(3, 250, 1), member(4, 0, 1)];
         let mut files = files(10, 100);
-        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 2), &mut files, |key| *key);
+        place(&SPACE, &rules, (&offers(&rules, &all, &SPACE, 2), &Doubts::default()), &mut files, |key| *key);
         let loads = loads(&files);
         assert_eq!(loads.values().map(|(count, _)| *count).collect::<Vec<_>>(), [10, 10, 2]);
         assert!(
@@ -530,10 +558,17 @@ mod tests {
         let (mut files, count) = (files(20, 200), 20);
         for number in 0..100u8 {
             let (hash, len) = (BlobHash::from_bytes([number; 32]), 10_000 >> (number % 12));
-            files.push(Placed { hash, len, path: Path::root(), author: if number % 2 == 0 { eve } else { eves_other }, holders: Vec::new() });
+            files.push(Placed {
+                hash,
+                len,
+                path: Path::root(),
+                author: if number % 2 == 0 { eve } else { eves_other },
+                holders: Vec::new(),
+                unshown: Vec::new(),
+            });
         }
         let whose = |key: &PublicKey| if *key == eves_other { eve } else { *key };
-        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 2), &mut files, whose);
+        place(&SPACE, &rules, (&offers(&rules, &all, &SPACE, 2), &Doubts::default()), &mut files, whose);
         assert!(files.len() == 120 && files.iter().filter(|file| file.author == SPACE && file.holders.len() == 2).count() == count);
         let eves: u64 = files.iter().filter(|file| file.author != SPACE).map(|file| file.len * file.holders.len() as u64).sum();
         assert!(eves > 0 && eves <= 12_000, "{eves}");

@@ -275,7 +275,14 @@ mod tests {
 
     #[test]
     fn this_machine_is_there_and_who_says_so_of_the_future_is_not() {
-        let machine = |number: u8, seen_ms: u64| Machine { node: key(number), of: key(number), stores: 100, seen_ms, keeps_back: BTreeSet::new() };
+        let machine = |number: u8, seen_ms: u64| Machine {
+            node: key(number),
+            of: key(number),
+            stores: 100,
+            seen_ms,
+            keeps_back: BTreeSet::new(),
+            unshown: BTreeSet::new(),
+        };
         let hour = 3_600_000;
         let machines = vec![machine(1, 0), machine(2, 0), machine(3, NOW_MS + hour), machine(4, NOW_MS + hour + 1), machine(5, u64::MAX)];
         let placing = Placing { replicas: 1, away_ms: 24 * hour, machines };
@@ -289,7 +296,14 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let store = store(home.path());
         let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
-        let machine = |number: u8, stores: u64| Machine { node: key(number), of: key(number), stores, seen_ms: NOW_MS, keeps_back: BTreeSet::new() };
+        let machine = |number: u8, stores: u64| Machine {
+            node: key(number),
+            of: key(number),
+            stores,
+            seen_ms: NOW_MS,
+            keeps_back: BTreeSet::new(),
+            unshown: BTreeSet::new(),
+        };
         let machines = vec![machine(4, 0), machine(5, 0), machine(6, 500), machine(6, 100)];
         let placing = Placing { replicas: 1, away_ms: 10 * RANKED_MS, machines };
         assert_eq!(placing.offers(NOW_MS, &key(1)), [Offer { node: key(6), of: key(6), bytes: 100, weight: 100 }]);

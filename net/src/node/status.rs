@@ -203,6 +203,13 @@ impl Node {
         self.links.values().any(|linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id))
     }
 
+    /// A link to such a peer.
+    #[must_use]
+    pub fn link_to(&self, id: &PublicKey) -> Option<LinkId> {
+        let is_it = |linked: &Linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id);
+        self.links.iter().find(|(_, linked)| is_it(linked)).map(|(link, _)| *link)
+    }
+
     /// All spaces of others that are wanted.
     #[must_use]
     pub fn spaces(&self) -> Vec<SpaceStatus> {

@@ -17,6 +17,7 @@ use timebus_store::summary::summary;
 use timebus_store::writer::{Action, Statement};
 
 use crate::blobs::wishes::Wishes;
+use crate::community::holding::checking::{Doubts, told_json};
 use crate::community::keeping::{depart, merge, settle, write};
 use crate::community::{self, Board, HandOver, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
 use crate::devices::with_devices;
@@ -163,6 +164,12 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
         Some((space, _)) => members(peer.store(), &peer.store().snapshot(), *space).map_err(failed)?,
         None => Vec::new(),
     };
+    let place = community::own_place(peer.store(), &key);
+    let uncounted = match (&here.held, &place) {
+        (Some((space, _)), Some(place)) => community::uncounted(peer.store(), &peer.store().snapshot(), *space, place).map_err(failed)?,
+        _ => Vec::new(),
+    };
+    let own_node = network.endpoint().node();
     let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
     let connected = network.ask(move |node| nodes.iter().filter(|id| node.is_connected(id)).count()).await.map_err(stopped)?;
     let device = peer.store().device();
@@ -190,6 +197,8 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
         "name": own.map(|own| own.name.clone()).or_else(|| here.membership.as_ref().map(|membership| membership.name.clone())),
         "stores": here.membership.as_ref().map_or(0, |membership| membership.stores),
         "kept_back": !Wishes::of(peer).hands_on(&key),
+        "unshown": told_json(&Doubts::of(&all).told(&all, &own_node)),
+        "uncounted": uncounted.iter().map(|node| json!({"node": node.to_string(), "you": *node == own_node})).collect::<Vec<_>>(),
         "told": here.membership.as_ref().is_some_and(|membership| membership.told),
         "dht": here.membership.as_ref().and_then(|membership| membership.dht.as_ref()).map(|part| {
             let mut told = serde_json::to_value(peer.dhts.standing(&dht::DhtId::Community(key))).unwrap_or_default();

@@ -9,6 +9,7 @@ use timebus_store::blobs::BlobHash;
 use super::communities::Here;
 use crate::blobs::beside;
 use crate::community::holding::asking::ask;
+use crate::community::holding::checking::{Doubts, told_json};
 use crate::community::holding::spaces::{Lying, lying};
 use crate::community::holding::{Placed, held_of, loads, placed};
 use crate::community::{Member, Rules, members};
@@ -109,11 +110,12 @@ fn describe(
     };
     let machines: Vec<Serde> = machines.map(machine).collect();
     let state = |node: &PublicKey, file: &Placed| match said.get(node) {
+        Some(held) if held.contains(&file.hash) && file.unshown.contains(node) => "unshown",
         Some(held) if held.contains(&file.hash) => "holds",
         Some(_) => "lacks",
         None => "unknown",
     };
-    let lacks = |file: &Placed| file.holders.len() < usize::from(rules.replicas) || file.holders.iter().any(|node| state(node, file) == "lacks");
+    let lacks = |file: &Placed| file.counted().count() < usize::from(rules.replicas) || file.counted().any(|node| state(node, file) == "lacks");
     let mut shown: Vec<(bool, &Placed)> = files.iter().map(|file| (lacks(file), file)).collect();
     shown.sort_by_key(|(lacks, file)| (!lacks, file.path.key()));
     let under = shown.iter().filter(|(lacks, _)| *lacks).count();
@@ -127,6 +129,7 @@ fn describe(
     json!({
         "replicas": rules.replicas,
         "machines": machines,
+        "unshown": told_json(&Doubts::of(all).told(all, own)),
         "files": shown.iter().take(NAMED_MAX).map(file).collect::<Vec<_>>(),
         "files_total": files.len(),
         "under": under,

@@ -19,6 +19,7 @@ use timebus_store::value::Value;
 use super::rights::why_hidden_at;
 use super::touched;
 use crate::blobs::wishes::{Wish, Wishes};
+use crate::community::holding::checking::doubted;
 use crate::lists::{self, List};
 use crate::node::SpaceState;
 use crate::node::outbox::{Sent, Standing};
@@ -281,8 +282,22 @@ fn of_gone(asked: &Asked<'_>, at: Space, told: &mut Told) -> Result<(), StorageE
             None => format!("{by} deleted it on {when}: `timebus log {shown}` shows what was"),
         },
     );
+    let mut is_back = true;
+    for (hash, len) in peer.store().blobs_before(&rows, at, path, a)? {
+        let Some(blobs) = peer.store().blobs().filter(|blobs| blobs.len_of(&hash).is_none()) else { continue };
+        is_back = false;
+        let since = blobs.gone_ms(&hash).map_err(StorageError::from)?.map_or_else(String::new, |ms| format!(" since {}", moment(ms)));
+        told.say(
+            About::Gone,
+            format!(
+                "the bytes of the file that was there, {}, are not here any more{since}: taking it back brings its name back, and its bytes only \
+                 if somebody else has them, or the file is put again",
+                size(len)
+            ),
+        );
+    }
     let is_mine = people.space_of(&own.author) == Some(peer.space());
-    if is_mine && elsewhere.is_none() {
+    if is_mine && elsewhere.is_none() && is_back {
         told.fix(About::Gone, format!("timebus undo {}", quoted(shown)));
     }
     Ok(())
@@ -293,6 +308,7 @@ async fn of_file(asked: &Asked<'_>, space: Space, hash: BlobHash, len: u64, told
     let Asked { peer, shown, .. } = *asked;
     let Some(blobs) = peer.store().blobs() else { return };
     let total = size(len);
+    of_holders(asked, space, &hash, told);
     if blobs.len_of(&hash).is_some() {
         return told.say(About::File, format!("its file of {total} is here"));
     }
@@ -331,6 +347,15 @@ async fn of_file(asked: &Asked<'_>, space: Space, hash: BlobHash, len: u64, told
     );
     if limit.is_some() && per_s > 0 {
         told.fix(About::File, "timebus files limit --down none");
+    }
+}
+
+/// Who says that he holds a file of a community, and could not show it.
+fn of_holders(asked: &Asked<'_>, space: Space, hash: &BlobHash, told: &mut Told) {
+    let (store, Some(network)) = (asked.peer.store(), asked.peer.network()) else { return };
+    let Ok((doubts, members)) = doubted(store, space) else { return };
+    for one in doubts.told(&members, &network.endpoint().node()).into_iter().filter(|one| doubts.is_doubted(&one.node, hash)).take(NAMED_MAX) {
+        told.say(About::File, one.says);
     }
 }
 

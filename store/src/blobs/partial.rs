@@ -546,6 +546,12 @@ impl super::Blob {
     }
 }
 
+/// Whether what somebody sent is a piece of a blob, all of it and nothing else.
+#[must_use]
+pub fn is_slice(hash: &BlobHash, len: u64, piece: u32, slice: &[u8]) -> bool {
+    u64::from(piece) < pieces_of(len) && checked(hash, len, &ranges(piece), slice).is_some()
+}
+
 /// The chunks of a piece.
 fn ranges(piece: u32) -> ChunkRanges {
     let start = u64::from(piece) * PIECE_BYTES;

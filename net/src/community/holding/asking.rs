@@ -132,7 +132,7 @@ mod tests {
 
     fn file(number: u32, holders: &[u8]) -> Placed {
         let hash = BlobHash::from_bytes(timebus_identity::hash("test file", &[&number.to_be_bytes()]));
-        Placed { hash, len: 1, path: Path::root(), author: key(1), holders: holders.iter().map(|node| key(*node)).collect() }
+        Placed { hash, len: 1, path: Path::root(), author: key(1), holders: holders.iter().map(|node| key(*node)).collect(), unshown: vec![] }
     }
 
     /// Two members who hold 40 000 files in two spaces: more than they would answer for at once.

@@ -93,7 +93,7 @@ mod tests {
         let key = |number: u8| PublicKey::from_bytes([number; 32]);
         let file = |number: u8, holder: u8| {
             let (hash, path) = (BlobHash::from_bytes([number; 32]), Path::root());
-            super::missing(&key(1), Placed { hash, len: 1, path, author: key(9), holders: vec![key(holder)] })
+            super::missing(&key(1), Placed { hash, len: 1, path, author: key(9), holders: vec![key(holder)], unshown: vec![] })
         };
         let missing: Missing = vec![file(3, 20), file(1, 20), file(2, 21), file(4, 20)];
         let asked = |connected: u8, last: Option<u8>| {

@@ -57,7 +57,7 @@ pub(super) fn stay(before: Before<'_>, rules: &Rules, elsewhere: Vec<Placed>, mu
 /// there are to be copies.
 pub(super) fn to_all_there_are(files: &mut BTreeMap<BlobHash, Leaving>) {
     for leaving in files.values_mut() {
-        leaving.enough = leaving.enough.min(leaving.file.holders.len()).max(1);
+        leaving.enough = leaving.enough.min(leaving.file.counted().count()).max(1);
     }
 }
 
@@ -142,7 +142,7 @@ fn in_turn<'a>(
 impl Leaving {
     fn is_handed_over(&self, space: &PublicKey, said: &Said) -> bool {
         let has = |node: &&PublicKey| said.get(&(**node, *space)).is_some_and(|files| files.contains(&self.file.hash));
-        self.file.holders.iter().filter(has).count() >= self.enough
+        self.file.counted().filter(has).count() >= self.enough
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
 
     fn file(number: u8) -> Placed {
         let holders = (10..13).map(|node| PublicKey::from_bytes([node; 32])).collect();
-        Placed { hash: BlobHash::from_bytes([number; 32]), len: 100, path: Path::root(), author: SPACE, holders }
+        Placed { hash: BlobHash::from_bytes([number; 32]), len: 100, path: Path::root(), author: SPACE, holders, unshown: vec![] }
     }
 
     fn names(stay: &BTreeMap<BlobHash, Leaving>) -> Vec<u8> {

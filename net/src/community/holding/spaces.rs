@@ -238,7 +238,7 @@ pub(super) fn public_files(store: &Store, rows: &Committed, space: &PublicKey, n
         let is_public =
             |place: &BlobPlace| is_for_all(place, space, &main) && rights.grant_covering(None, Actions::READ, &main, &place.path, now_ms).is_some();
         if let Some(found) = named.of(&hash)?.into_iter().find(is_public) {
-            files.push((theirs, Placed { hash, len: found.len, path: found.path, author: found.author, holders: Vec::new() }));
+            files.push((theirs, Placed { hash, len: found.len, path: found.path, author: found.author, holders: Vec::new(), unshown: Vec::new() }));
         }
     }
     Ok(files)

@@ -1,0 +1,132 @@
+//! Asks one other peer to show a piece of a blob that it says it has, and takes nothing of it: what is said, without IO.
+//!
+//! To whoever is asked it is a reader like any other: it says what it has, is asked for one piece, and sends it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use timebus_identity::PublicKey;
+use timebus_store::blobs::BlobHash;
+use timebus_store::blobs::partial::pieces_of;
+
+use super::exchange::LinkId;
+use super::frame::{BlobFrame, Not};
+
+/// Names such a request. Downloads count theirs up from 1.
+const REQUEST: u64 = u32::MAX as u64;
+
+/// What somebody did who was asked for a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// He sent this.
+    Slice(Bytes),
+    /// He has it not, or not for who asks.
+    Nothing,
+    /// He has no time now.
+    Busy,
+}
+
+/// What a frame is to those who wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing, or nothing alone.
+    Other,
+    /// The piece is to be asked for.
+    Send(BlobFrame),
+    /// The answer. What was said is for nobody else, if it is of this request.
+    Shown { shown: Shown, is_for_all: bool },
+}
+
+/// All who were asked.
+#[derive(Debug, Default)]
+pub(crate) struct Shows(BTreeMap<(LinkId, BlobHash), Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    piece: u32,
+    /// Whether the piece was asked for, as it was said that it is there.
+    is_wanted: bool,
+}
+
+impl Shows {
+    /// Begins: what to send.
+    pub(crate) fn ask(&mut self, link: LinkId, space: PublicKey, (hash, len): (BlobHash, u64), piece: u32) -> BlobFrame {
+        debug_assert!(u64::from(piece) < pieces_of(len), "there is no such piece");
+        self.0.insert((link, hash), Asked { piece, is_wanted: false });
+        BlobFrame::Have { space, hash, len, asks: true, pieces: Vec::new() }
+    }
+
+    /// Takes a frame.
+    pub(crate) fn hear(&mut self, link: LinkId, frame: &BlobFrame) -> Heard {
+        let (BlobFrame::Have { hash, .. } | BlobFrame::Want { hash, .. } | BlobFrame::Piece { hash, .. } | BlobFrame::Not { hash, .. }) = frame;
+        let Some(asked) = self.0.get_mut(&(link, *hash)) else { return Heard::Other };
+        let (shown, is_for_all) = match frame {
+            BlobFrame::Have { asks: false, pieces, .. } if !asked.is_wanted => {
+                if pieces.iter().any(|(start, end)| (*start..*end).contains(&asked.piece)) {
+                    asked.is_wanted = true;
+                    return Heard::Send(BlobFrame::Want { hash: *hash, id: REQUEST, any_of: vec![(asked.piece, asked.piece + 1)] });
+                }
+                (Shown::Nothing, true)
+            }
+            BlobFrame::Piece { id: REQUEST, piece, slice, .. } if *piece == asked.piece => (Shown::Slice(slice.clone()), false),
+            BlobFrame::Not { id: REQUEST, reason: Not::Here, .. } => (Shown::Nothing, false),
+            BlobFrame::Not { id: REQUEST, .. } => (Shown::Busy, false),
+            _ => return Heard::Other,
+        };
+        self.0.remove(&(link, *hash));
+        Heard::Shown { shown, is_for_all }
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn forget(&mut self, link: LinkId, hash: &BlobHash) {
+        self.0.remove(&(link, *hash));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: PublicKey = PublicKey::from_bytes([1; 32]);
+    const HASH: BlobHash = BlobHash::from_bytes([2; 32]);
+    const LEN: u64 = 1_000_000;
+
+    fn have(pieces: &[(u32, u32)]) -> BlobFrame {
+        BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: false, pieces: pieces.to_vec() }
+    }
+
+    fn asking() -> Shows {
+        let mut shows = Shows::default();
+        assert_eq!(shows.ask(1, SPACE, (HASH, LEN), 3), BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: true, pieces: vec![] });
+        shows
+    }
+
+    #[test]
+    fn whoever_has_a_piece_is_asked_for_it_and_shows_it() {
+        let mut shows = asking();
+        assert_eq!(shows.hear(2, &have(&[])), Heard::Other, "somebody else");
+        let want = BlobFrame::Want { hash: HASH, id: REQUEST, any_of: vec![(3, 4)] };
+        assert_eq!(shows.hear(1, &have(&[(0, 8)])), Heard::Send(want));
+        assert_eq!(shows.hear(1, &have(&[])), Heard::Other, "it is asked for");
+        let piece = |id, piece| BlobFrame::Piece { hash: HASH, id, piece, slice: Bytes::from_static(b"la") };
+        assert_eq!(shows.hear(1, &piece(7, 3)), Heard::Other, "of a download");
+        assert_eq!(shows.hear(1, &piece(REQUEST, 2)), Heard::Other, "another one");
+        let shown = Shown::Slice(Bytes::from_static(b"la"));
+        assert_eq!(shows.hear(1, &piece(REQUEST, 3)), Heard::Shown { shown, is_for_all: false });
+        assert_eq!(shows.hear(1, &piece(REQUEST, 3)), Heard::Other, "nobody waits any more");
+    }
+
+    #[test]
+    fn whoever_has_it_not_is_told_from_whoever_has_no_time() {
+        assert_eq!(asking().hear(1, &have(&[(0, 3), (4, 8)])), Heard::Shown { shown: Shown::Nothing, is_for_all: true });
+        for (reason, shown) in [(Not::Here, Shown::Nothing), (Not::Busy, Shown::Busy), (Not::Elsewhere, Shown::Busy)] {
+            let mut shows = asking();
+            shows.hear(1, &have(&[(3, 4)]));
+            assert_eq!(shows.hear(1, &BlobFrame::Not { hash: HASH, id: 9, reason }), Heard::Other);
+            assert_eq!(shows.hear(1, &BlobFrame::Not { hash: HASH, id: REQUEST, reason }), Heard::Shown { shown, is_for_all: false });
+        }
+        let mut shows = asking();
+        shows.forget(1, &HASH);
+        assert_eq!(shows.hear(1, &have(&[])), Heard::Other);
+    }
+}
