@@ -31,6 +31,8 @@ pub(crate) mod named;
 pub mod pace;
 pub mod pieces;
 pub(crate) mod queue;
+#[cfg(test)]
+mod racing;
 pub(crate) mod resume;
 pub(crate) mod serve;
 pub(crate) mod shows;
