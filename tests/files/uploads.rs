@@ -90,28 +90,32 @@ fn an_upload_that_was_begun_is_listed_and_can_be_given_up() {
     assert!(code != 0 && problem.contains("timebus files"), "{problem}");
 }
 
+/// Uploads that were begun, by path, with their ids.
+fn begun(peer: &Peer) -> Vec<(String, String)> {
+    let told = peer.value("/.sys/blobs");
+    let of = |upload: &serde_json::Value| (upload["path"].as_str().expect("a path").to_owned(), upload["id"].as_str().expect("an id").to_owned());
+    told["uploads"].as_array().expect("a list").iter().map(of).collect()
+}
+
 #[test]
-fn an_upload_is_given_up_by_its_id_and_by_its_path_alone() {
+fn an_upload_is_given_up_by_its_id() {
     let peer = Peer::start();
-    let places = ["/film", "/film/2", "/film-2"].map(|path| begin(&peer, path, &[]));
-    let ids = || {
-        let told = peer.value("/.sys/blobs");
-        let of = |upload: &serde_json::Value| (upload["path"].as_str().expect("a path").to_owned(), upload["id"].as_str().expect("an id").to_owned());
-        told["uploads"].as_array().expect("a list").iter().map(of).collect::<Vec<_>>()
-    };
-    assert_eq!(ids().len(), 3);
-    let (_, id) = ids().into_iter().find(|(path, _)| path == "/film/2").expect("it was begun");
+    let places = ["/film", "/film/2"].map(|path| begin(&peer, path, &[]));
+    let (_, id) = begun(&peer).into_iter().find(|(path, _)| path == "/film/2").expect("it was begun");
     let (code, gone, problem) = run(peer.home(), &["files", "cancel", &id]);
     assert!(code == 0 && gone.contains("given up") && gone.contains("/film/2"), "{gone}{problem}");
-    assert_eq!(peer.send("HEAD", &places[1], &[], "").status, 404);
-    // Of one path nothing else is meant, whatever it is called.
-    let again = begin(&peer, "/film/2", &[]);
+    assert_eq!((peer.send("HEAD", &places[1], &[], "").status, offset(&peer, &places[0])), (404, 0));
+}
+
+#[test]
+fn an_upload_is_given_up_by_its_path_and_no_other_one_with_it() {
+    let peer = Peer::start();
+    let places = ["/film", "/film/2", "/film-2"].map(|path| begin(&peer, path, &[]));
     let (code, gone, problem) = run(peer.home(), &["files", "cancel", "/film"]);
     assert!(code == 0 && gone.contains("/film") && !gone.contains("/film/2") && !gone.contains("/film-2"), "{gone}{problem}");
     assert_eq!(peer.send("HEAD", &places[0], &[], "").status, 404);
-    assert_eq!((offset(&peer, &again), offset(&peer, &places[2])), (0, 0));
-    let left: Vec<String> = ids().into_iter().map(|(path, _)| path).collect();
-    assert_eq!(left, ["/film-2", "/film/2"]);
+    assert_eq!((offset(&peer, &places[1]), offset(&peer, &places[2])), (0, 0));
+    assert_eq!(begun(&peer).into_iter().map(|(path, _)| path).collect::<Vec<_>>(), ["/film-2", "/film/2"]);
 }
 
 /// The last part has come, and the line broke before its answer did.

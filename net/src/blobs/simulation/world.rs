@@ -390,13 +390,21 @@ impl<'c> World<'c> {
         if !member.is_here {
             return;
         }
-        let linked = member.via.iter().filter(|other| member.links.contains_key(other)).count();
-        let is_fetching = member.wants_us.is_some() && member.done_us.is_none();
-        let is_more = introductions::calls_more(linked, is_fetching);
-        // Whom they know they call always, and others as the rules say.
-        let is_callee = |other: &u32| (is_more || *other == ORIGIN) && !member.links.contains_key(other) && !member.called.contains(other);
+        // This happens very often, and most times there is nothing to do: what takes long comes last.
         let left = introductions::CALLS_MAX.saturating_sub(member.calling);
-        let callees: Vec<u32> = member.via.iter().copied().filter(is_callee).take(left).collect();
+        if left == 0 {
+            return;
+        }
+        let is_fetching = member.wants_us.is_some() && member.done_us.is_none();
+        let linked = || member.via.iter().filter(|other| member.links.contains_key(other)).count();
+        let is_more = introductions::calls_more(member.links.len(), is_fetching) || introductions::calls_more(linked(), is_fetching);
+        let is_callee = |other: &u32| !member.called.contains(other) && !member.links.contains_key(other);
+        // Whom they know they call always, and others as the rules say.
+        let callees: Vec<u32> = if is_more {
+            member.via.iter().copied().filter(is_callee).take(left).collect()
+        } else {
+            Some(ORIGIN).filter(|origin| member.via.contains(origin) && is_callee(origin)).into_iter().collect()
+        };
         member.called.extend(&callees);
         member.calling += callees.len();
         for callee in callees {

@@ -42,6 +42,10 @@ const MANY: usize = 3;
 const LONGER: u32 = 2;
 const LONGEST: u32 = 64;
 
+/// Machines that are told of, and of each those whom it could not show something.
+const TOLD_MAX: usize = 64;
+const NAMED_MAX: usize = 3;
+
 /// A file of a community that is placed with a machine.
 type Pair = (PublicKey, PublicKey, BlobHash);
 
@@ -153,12 +157,20 @@ impl Doubts {
         let mut doubts: BTreeMap<Unshown, BTreeSet<PublicKey>> = BTreeMap::new();
         let machines = || members.iter().flat_map(|member| &member.machines);
         let mut said: BTreeMap<PublicKey, BTreeSet<Unshown>> = BTreeMap::new();
-        for machine in machines() {
+        for machine in machines().filter(|machine| !machine.unshown.is_empty()) {
             said.entry(machine.of).or_default().extend(&machine.unshown);
         }
+        if said.is_empty() {
+            return Self::default();
+        }
+        let mut storing: BTreeMap<PublicKey, usize> = BTreeMap::new();
+        for machine in machines().filter(|machine| machine.stores > 0) {
+            *storing.entry(machine.of).or_default() += 1;
+        }
+        let all: usize = storing.values().sum();
         for (by, unshown) in said {
             let nodes: BTreeSet<&PublicKey> = unshown.iter().map(|(node, _)| node).collect();
-            let others = machines().filter(|machine| machine.of != by && machine.stores > 0).count();
+            let others = all - storing.get(&by).copied().unwrap_or(0);
             if nodes.len() > (others / 2).max(2) {
                 continue;
             }
@@ -180,6 +192,9 @@ impl Doubts {
     pub fn told(&self, members: &[Member], own: &PublicKey) -> Vec<Told> {
         let mut told: BTreeMap<PublicKey, (BTreeSet<Option<BlobHash>>, BTreeSet<PublicKey>)> = BTreeMap::new();
         for ((node, hash), by) in &self.0 {
+            if told.len() >= TOLD_MAX && node != own && !told.contains_key(node) {
+                continue;
+            }
             let one = told.entry(*node).or_default();
             one.0.insert(*hash);
             one.1.extend(by);
@@ -190,7 +205,7 @@ impl Doubts {
         };
         let one = |(node, (files, by)): (PublicKey, (BTreeSet<Option<BlobHash>>, BTreeSet<PublicKey>))| {
             let whose = name(&node)?;
-            let mut by: Vec<String> = by.iter().filter_map(&name).collect();
+            let mut by: Vec<String> = by.iter().take(NAMED_MAX).filter_map(&name).collect();
             by.sort();
             let count = if files.contains(&None) { None } else { Some(files.len()) };
             let what = count.map_or_else(|| "many files".to_owned(), |count| counted(count, "file"));

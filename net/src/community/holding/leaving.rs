@@ -190,6 +190,10 @@ mod tests {
         assert!(!is_handed_over(said(&[])) && !is_handed_over(said(&[10])));
         assert!(!is_handed_over(said(&[10, 20, 21])), "with others it is not placed");
         assert!(is_handed_over(said(&[10, 12])));
+        let mut doubted = leaving.clone();
+        doubted.file.unshown.push(node(12));
+        assert!(!doubted.is_handed_over(&SPACE, &said(&[10, 12])), "who could not show it is believed by nobody");
+        assert!(doubted.is_handed_over(&SPACE, &said(&[10, 11, 12])));
         let mut other = said(&[10, 12]);
         other.insert((node(12), SPACE), BTreeSet::from([file(2).hash]));
         assert!(!is_handed_over(other), "one of them lacks it");
