@@ -166,6 +166,11 @@ fn newcomers_are_told_what_is_so_and_led_on() {
 }
 
 #[test]
+fn a_dispute_of_roots_is_shown_with_what_to_do() {
+    script("roots.mjs", &[&Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn every_page_fits_and_can_be_used_by_everybody() {
     script("pages.mjs", &[&Peer::start(), &Peer::start()]);
 }

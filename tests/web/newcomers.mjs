@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { accessible, http, peers, person, same, shot, signIn, timebus, until, withBrowser } from "./web.mjs";
+import { accessible, http, invite, peers, person, same, shot, signIn, start, timebus, until, withBrowser } from "./web.mjs";
 
 const [ada, bob, carla] = peers;
 const json = { "content-type": "application/json" };
@@ -148,11 +148,22 @@ await withBrowser(async (browser) => {
   await b.getByRole("button", { name: "Join", exact: true }).click();
   await b.getByRole("link", { name: "Go to /wall" }).click();
   await b.getByText("You may write here; nobody has so far.").waitFor();
-  await b.getByRole("button", { name: "Add something below it" }).click();
-  await b.getByLabel("Name, or names with slashes").fill("hello");
-  await b.getByLabel("Value").first().fill("it is me");
-  await b.locator("path-standing").getByRole("button", { name: "Add", exact: true }).click();
-  await b.getByText("it is me").first().waitFor();
+  // There is one way to write.
+  const write = b.getByRole("button", { name: "Write it" });
+  await write.waitFor();
+  same(await b.locator("form:visible").count(), 1, "forms at a path where nothing is");
+  same(await b.getByRole("button", { name: /^Add (?!files)/ }).count(), 0, "other ways to add something");
+  await onPhone(b, "empty");
+  await b.getByLabel("Name below").fill("hello");
+  await b.getByLabel("Value").fill("it is me");
+  await write.click();
+  await b.getByRole("treeitem", { name: /hello/ }).waitFor();
+  same(await value(ada, "/wall"), { hello: "it is me" }, "what he wrote");
+  // Without a name it is written at the path itself.
+  await b.goto(at(bob, "/@Ada/wall/note"));
+  await b.getByLabel("Value").fill("right here");
+  await write.click();
+  await until("it is there", async () => (await value(ada, "/wall"))?.note === "right here");
   await b.goto(at(bob, "/@Ada"));
   await b.getByText("You may write at").waitFor();
   await onPhone(b, "may-write");
@@ -204,22 +215,45 @@ await withBrowser(async (browser) => {
   await made.getByText("Send it to nobody but yourself.").waitFor();
   await onPhone(a, "add-device");
   const folder = mkdtempSync(join(tmpdir(), "timebus-phone-"));
-  const phone = (await made.locator("code").first().textContent()) ?? "";
+  const take = (/** @type {string} */ name, /** @type {string} */ printed) =>
+    execFileSync(process.env.TIMEBUS ?? "timebus", ["--home", join(folder, name), "join", printed.split("\n")[0] ?? "", "--yes"], { stdio: "pipe" });
+  const devices = async () => (await http(ada, "/.sys/devices")).json().devices;
+  /** @type {(() => void)[]} */
+  const stops = [];
+  /** @type {any} */
+  let lost;
   try {
-    execFileSync(process.env.TIMEBUS ?? "timebus", ["--home", join(folder, "home"), "join", phone, "--yes"], { stdio: "pipe" });
+    take("phone", (await made.locator("code").first().textContent()) ?? "");
+    // Whoever has it makes another device hers, and lets somebody in.
+    const { peer: phone, stop } = await start(join(folder, "phone"));
+    const guest = await start(join(folder, "guest"));
+    stops.push(stop, guest.stop);
+    lost = JSON.parse(timebus(phone, "--json", "id")).device;
+    take("tablet", timebus(phone, "devices", "add"));
+    invite(phone, guest.peer);
+    await until("there are three", async () => (await devices()).length === 3);
+    await until("the guest is known", async () => (await http(ada, "/.sys/grants")).json().grants.some(({ by }) => by === lost));
   } finally {
+    for (const stop of stops) stop();
     rmSync(folder, { recursive: true, force: true });
   }
-  const lost = await until("there are two", async () => (await http(ada, "/.sys/devices")).json().devices.find((one) => !one.this));
-  await a.getByLabel(`What ${lost.name} is called`).fill("phone");
-  await a.getByLabel(`What ${lost.name} is called`).press("Enter");
+  const [{ name: old }, { name: tablet }] = [(await devices()).find(({ device }) => device === lost), (await devices()).find((one) => !one.this && one.device !== lost)];
+  await a.getByLabel(`What ${old} is called`).fill("phone");
+  await a.getByLabel(`What ${old} is called`).press("Enter");
+  await a.getByRole("button", { name: `Remove ${tablet}…` }).click();
+  await a.getByText("It made no other device yours.").waitFor();
+  await a.getByRole("button", { name: "Leave it" }).click();
   await a.getByRole("button", { name: "Remove phone…" }).click();
   await a.getByText("What phone writes from now on counts nowhere").waitFor();
+  await a.getByText(/^\S+ came in by way of it and may go on/).waitFor();
+  await a.getByText(`It made ${tablet} a device of yours, too.`).waitFor();
+  same(await a.getByLabel(`also ${tablet}, if it was not you`).isChecked(), false, "what it made goes only if that is said");
   await onPhone(a, "devices");
-  same((await http(ada, "/.sys/devices")).json().devices.length, 2, "asking removes nothing");
+  same((await devices()).length, 3, "asking removes nothing");
   await a.getByRole("button", { name: "Remove this device" }).click();
   await a.getByText("phone: no device of yours any more.").waitFor();
-  same((await http(ada, "/.sys/devices")).json().devices.length, 1, "it is removed");
+  await a.getByText(`It had made ${tablet} a device of yours, too, and that stays.`).waitFor();
+  same((await devices()).length, 2, "it is removed");
   await a.getByText("1 device of before").waitFor();
 
   // A community: the name there, all notices, and whoever makes trouble.

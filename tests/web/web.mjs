@@ -1,6 +1,6 @@
 // What the scripts of this folder share: peers, pages, and waiting for what has to happen.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -42,6 +42,20 @@ export function timebus(peer, ...args) {
   });
 }
 
+/** Starts a peer in a home that is there, to be stopped by whoever did. @param {string} home @returns {Promise<{ peer: Peer, stop: () => void }>} */
+export async function start(home) {
+  const args = ["--home", home, "--json", "up", "--http", "127.0.0.1:0", "--no-lan", "--udp", "127.0.0.1:0"];
+  const child = spawn(process.env.TIMEBUS ?? "timebus", args, { stdio: ["ignore", "pipe", "ignore"] });
+  const line = await new Promise((resolve, reject) => {
+    let told = "";
+    child.stdout.on("data", (piece) => (told += piece).includes("\n") && resolve(told));
+    child.on("exit", (code) => reject(new Error(`the peer ended with ${code}`)));
+  });
+  child.removeAllListeners("exit");
+  const { id, http } = JSON.parse(line);
+  return { peer: { home, id, port: Number(new URL(http).port) }, stop: () => child.kill("SIGKILL") };
+}
+
 /** A request of a program of the owner. @param {Peer} peer @param {string} path @param {RequestInit} [init] */
 export async function http(peer, path, init = {}) {
   const { request } = await import("node:http");
@@ -49,11 +63,14 @@ export async function http(peer, path, init = {}) {
     const asked = request(
       { host: "127.0.0.1", port: peer.port, path, method: init.method ?? "GET", headers: init.headers },
       (response) => {
-        let text = "";
-        response.on("data", (piece) => (text += piece));
-        response.on("end", () =>
-          resolve({ status: response.statusCode, text, headers: response.headers, json: () => JSON.parse(text) }),
-        );
+        /** @type {Buffer[]} */
+        const pieces = [];
+        response.on("data", (piece) => pieces.push(piece));
+        response.on("end", () => {
+          const bytes = Buffer.concat(pieces);
+          const text = bytes.toString();
+          resolve({ status: response.statusCode, text, bytes, headers: response.headers, json: () => JSON.parse(text) });
+        });
       },
     );
     asked.on("error", reject);

@@ -239,6 +239,19 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string} says
  */
 /** @typedef {{ device: string, name: string, key_name: string, this: boolean }} Device */
+/**
+ * What removing a device would do: how many changes were hidden, the devices that it made, and who came in by way of it; these stay.
+ * @typedef {{ hidden: number, made: string[], guests: string[] }} Removal `made`: their keys
+ */
+/**
+ * Two or more keys are said to be the root of one space.
+ * @typedef {object} Dispute
+ * @property {string} space
+ * @property {string} name whose it is
+ * @property {boolean} own whether it is the own one
+ * @property {string[]} roots
+ * @property {"words" | "guardians" | "nobody"} decided_by
+ */
 /** @typedef {{ path: string, reads: boolean, readers: { who: string, name: string, can: string }[] }} Apart a path that is kept apart */
 /** @typedef {{ who: string, path: string, can: string, bytes_max: number, until_ms: number, preview?: boolean }} GrantWish */
 /** @typedef {{ says: string[], hidden: number, changes: { paths: string[], name: string }[] }} Revoked */
@@ -644,13 +657,14 @@ export class Peer {
 
   /** How the peer is: what is stored, the room for it, and the network. */
   async health() {
-    const [status, files, network, spaces, grants, latest] = await Promise.all([
+    const [status, files, network, spaces, grants, latest, disputes] = await Promise.all([
       this.status(),
       this.files().catch(() => null),
       this.#json("/.sys/peers").catch(() => ({})),
       this.spaces().catch(() => []),
       this.#json("/.sys/grants").catch(() => ({})),
       this.log([], { limit: 1 }),
+      this.disputes().catch(() => []),
     ]);
     return {
       status,
@@ -663,6 +677,7 @@ export class Peer {
       spaces,
       grants: /** @type {{ id: string, says: string, live: boolean, instead_of: string | null, time_ms: number }[]} */ (grants.grants ?? []),
       latest_ms: latest[0]?.time_ms ?? null,
+      disputes,
     };
   }
 
@@ -837,6 +852,31 @@ export class Peer {
   /** @param {string} who @param {string} name */
   nameDevice(who, name) {
     return this.#post("/.sys/devices/name", { who, name });
+  }
+
+  /** What removing a device would do. @param {Device} device @returns {Promise<Removal>} */
+  async lookAtRemoval({ device }) {
+    const told = await this.#post("/.sys/revoke", { what: device, cascade: false, keep: true, preview: true });
+    const gone = new Set(told.dead.map((/** @type {Grant} */ { id }) => id));
+    /** @type {Grant[]} */
+    const still = told.still;
+    // A device that was made is below the one that made it, or below another one that was.
+    const below = new Set(gone);
+    for (let count = 0; count !== below.size; ) {
+      count = below.size;
+      for (const { id, parent } of still) if (parent && below.has(parent)) below.add(id);
+    }
+    const made = still.filter(({ id }) => below.has(id) && !gone.has(id));
+    return {
+      hidden: told.hidden,
+      made: [...new Set(made.map((grant) => grant.for))],
+      guests: [...new Set(told.stay.map((/** @type {{ name: string }} */ { name }) => name))],
+    };
+  }
+
+  /** The spaces, the own one among them, of which it is in dispute who the root is. @returns {Promise<Dispute[]>} */
+  async disputes() {
+    return (await this.#json("/.sys/guardians")).disputed;
   }
 
   /**

@@ -1,3 +1,4 @@
+import { hrefOfPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { listed, plural } from "../words.js";
@@ -17,6 +18,8 @@ export class DeviceList extends HTMLElement {
   #former = h("details", {});
   #said = h("div", { class: "stack", role: "status" });
   #shown = "";
+  /** What each device is called. @type {Map<string, string>} */
+  #names = new Map();
   /** @type {() => void} */
   #stop = () => {};
 
@@ -43,6 +46,7 @@ export class DeviceList extends HTMLElement {
       const now = JSON.stringify(all);
       if (!all || now === this.#shown || this.#list.querySelector("input:focus")) return;
       this.#shown = now;
+      this.#names = new Map(all.devices.map(({ device, name }) => [device, name]));
       this.#list.replaceChildren(...all.devices.map((device) => this.#row(device, all.devices.length > 1)));
       this.#former.hidden = all.former.length === 0;
       this.#former.replaceChildren(
@@ -65,7 +69,7 @@ export class DeviceList extends HTMLElement {
       });
     };
     const below = h("div", { class: "stack" });
-    const remove = () => below.replaceChildren(...this.#asking(device, below));
+    const remove = async () => below.replaceChildren(...(await this.#asking(device, below)));
     return h(
       "li",
       { class: "stack" },
@@ -87,8 +91,11 @@ export class DeviceList extends HTMLElement {
   }
 
   /** What removing one means, before it is done. @param {Device} device @param {HTMLElement} place */
-  #asking(device, place) {
+  async #asking(device, place) {
     const made = h("input", { type: "checkbox" });
+    // Who cannot be told what goes with it can remove it all the same.
+    const told = await this.peer?.lookAtRemoval(device).catch(() => null);
+    const others = told?.made.map((key) => this.#names.get(key) ?? `${key.slice(0, 8)}…`) ?? null;
     const remove = () =>
       this.#do(async () => {
         const told = await this.peer?.removeDevice(device.device, made.checked);
@@ -106,7 +113,14 @@ export class DeviceList extends HTMLElement {
     return [
       h("h3", {}, "This is what it would do"),
       h("p", {}, `What ${device.name} writes from now on counts nowhere, and nothing new goes there. It keeps what it has, and what it wrote so far stays.`),
-      h("label", { class: "check" }, made, " also the devices that it made yours, if it was not you who did that"),
+      told && told.hidden > 0 ? h("p", {}, `${plural(told.hidden, "change")} of it would be hidden: nobody here has gone on from that.`) : "",
+      told && told.guests.length > 0
+        ? h("p", {}, `${listed(told.guests, NAMED_MAX)} came in by way of it and may go on: `, h("a", { href: hrefOfPage("grants") }, "Rights"), " takes that back.")
+        : "",
+      others && others.length > 0 ? h("p", {}, `It made ${listed(others, NAMED_MAX)} a device of yours, too.`) : "",
+      others && others.length === 0
+        ? h("p", { class: "soft" }, "It made no other device yours.")
+        : h("label", { class: "check" }, made, ` also ${others ? listed(others, NAMED_MAX) : "the devices that it made yours"}, if it was not you who did that`),
       h(
         "div",
         { class: "buttons" },

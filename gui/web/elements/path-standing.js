@@ -1,9 +1,9 @@
 import { goTo, hrefOf, hrefOfPage, hrefOfSharing } from "../api/peer.js";
-import { h, make } from "../dom.js";
+import { h } from "../dom.js";
 import { keepApart } from "../keep-apart.js";
-import { isElsewhere, parsePath, segmentOf, showPath } from "../path.js";
+import { isElsewhere, parsePath, showPath } from "../path.js";
 import { listed } from "../words.js";
-import { ValueEditor } from "./value-editor.js";
+import { wordsOfDispute } from "./root-dispute.js";
 
 /** @typedef {import("../path.js").Path} Path */
 /** @typedef {import("../api/peer.js").Grant} Grant */
@@ -41,7 +41,7 @@ export class PathStanding extends HTMLElement {
     // It is said beside the values, which show all the same.
     const parts = await (isElsewhere(this.path) ? this.#elsewhere() : this.#own()).catch(() => []);
     const now = parts.map((part) => (typeof part === "string" ? part : part.outerHTML)).join("");
-    if (now === this.#shown || this.querySelector("value-editor")) return;
+    if (now === this.#shown) return;
     this.#shown = now;
     this.replaceChildren(...parts);
   }
@@ -90,42 +90,26 @@ export class PathStanding extends HTMLElement {
   /** @returns {Promise<(HTMLElement | string)[]>} */
   async #elsewhere() {
     const [space = "", ...rest] = this.path;
+    const said = rest.length === 0 ? await this.#disputed(space) : [];
     if (await this.peer?.mayWrite(this.path)) {
       const is_there = await this.peer?.list(this.path, { limit: 1 }).then(
         () => true,
         () => false,
       );
-      return is_there ? [words("You may write here.")] : [words("You may write here; nobody has so far. "), this.#adding()];
+      return [...said, words(is_there ? "You may write here." : "You may write here; nobody has so far.")];
     }
     const grants = (await this.peer?.grantsAt(this.path)) ?? [];
     const below = grants.filter(({ name, live, can, path }) => name === "you" && live && can.includes("write") && isWithin(parsePath(path), rest));
     const paths = [...new Set(below.map(({ path }) => path))];
     const link = (/** @type {string} */ path) => h("a", { href: hrefOf([space, ...parsePath(path)]) }, path);
-    return paths.length > 0 ? [words("You may write at "), ...paths.flatMap((path, at) => [at > 0 ? ", " : "", link(path)])] : [];
+    return paths.length > 0 ? [...said, words("You may write at "), ...paths.flatMap((path, at) => [at > 0 ? ", " : "", link(path)])] : said;
   }
 
-  /** Adds a first name below a path at which nothing is. */
-  #adding() {
-    const open = () => {
-      const editor = make(ValueEditor, {
-        asksName: true,
-        saves: "Add",
-        save: async (content, name) => {
-          const path = [...this.path, ...parsePath(name).map(segmentOf)];
-          await this.peer?.put(path, content);
-          this.notices?.say(`Added ${showPath(path)}.`);
-          this.go(this.path);
-        },
-        cancel: () => {
-          editor.remove();
-          button.hidden = false;
-        },
-      });
-      button.hidden = true;
-      this.append(editor);
-    };
-    const button = h("button", { type: "button", class: "main", onclick: open }, "Add something below it");
-    return button;
+  /** That it is in dispute who the root of this space is. @param {string} space @returns {Promise<HTMLElement[]>} */
+  async #disputed(space) {
+    const all = (await this.peer?.disputes().catch(() => [])) ?? [];
+    const dispute = all.find(({ space: key, name }) => [`@${key}`, `@${name}`].includes(space));
+    return dispute ? [words(`${wordsOfDispute(dispute).says} `), h("a", { href: hrefOfPage("people") }, "People"), words(" says what to do. ")] : [];
   }
 }
 

@@ -1,5 +1,6 @@
-import { h } from "../dom.js";
+import { h, withCode } from "../dom.js";
 import { ago, plural, size } from "../words.js";
+import { wordsOfDispute } from "./root-dispute.js";
 
 /** Below this, writes will soon fail. */
 const FREE_BYTES_MIN = 100_000_000;
@@ -15,7 +16,7 @@ const NEWS_MS = 30 * 24 * 3_600_000;
 export class PeerHealth extends HTMLElement {
   /** @param {Health} health */
   show(health) {
-    const findings = [...disk(health), ...network(health), ...rights(health), ...clock(health)];
+    const findings = [...disk(health), ...network(health), ...roots(health), ...rights(health), ...clock(health)];
     const marks = { good: ["✓", "fine"], note: ["i", "worth knowing"], bad: ["!", "needs you"] };
     this.replaceChildren(
       h(
@@ -26,7 +27,7 @@ export class PeerHealth extends HTMLElement {
             "li",
             { class: `grade-${grade}` },
             h("span", { class: "mark", role: "img", "aria-label": marks[grade][1] }, marks[grade][0]),
-            h("span", {}, says, fix ? h("span", { class: "soft small fix" }, fix) : ""),
+            h("span", {}, says, fix ? h("span", { class: "soft small fix" }, withCode(fix)) : ""),
           ),
         ),
       ),
@@ -102,6 +103,14 @@ function network({ network, spaces }) {
   const reached = people.length - lost.length - never.length - denied.length;
   if (reached > 0) found.push({ grade: "good", says: `Connected with ${plural(reached, "person", "people")}.` });
   return found;
+}
+
+/** @param {Health} health @returns {Finding[]} */
+function roots({ disputes }) {
+  return disputes.map((dispute) => {
+    const { says, fix } = wordsOfDispute(dispute);
+    return { grade: dispute.own ? "bad" : "note", says, fix: fix.charAt(0).toUpperCase() + fix.slice(1) };
+  });
 }
 
 /** @param {Health} health @returns {Finding[]} */

@@ -5,6 +5,7 @@ import { InviteField } from "./invite-field.js";
 import { ago, listed, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 import { OwnName } from "./own-name.js";
+import { RootDispute } from "./root-dispute.js";
 import { UnheardList } from "./unheard-list.js";
 
 /** @typedef {import("../api/peer.js").Space} Space */
@@ -13,9 +14,10 @@ import { UnheardList } from "./unheard-list.js";
 /** @typedef {import("./community-card.js").Known} Known */
 
 /** @typedef {import("../api/peer.js").Cost} Cost */
+/** @typedef {import("../api/peer.js").Dispute} Dispute */
 /** @typedef {import("./unheard-list.js").Lists} Lists */
 /**
- * @typedef {{ spaces: Space[], gave: [string, string[]][], neighbours: Neighbour[], costs: Cost[], lists: Lists, communities: Known[] }} Shown
+ * @typedef {{ spaces: Space[], gave: [string, string[]][], neighbours: Neighbour[], costs: Cost[], lists: Lists, communities: Known[], disputes: Dispute[] }} Shown
  */
 
 /** Spaces of which it is asked what may be done there, and rights that are named of one. */
@@ -26,6 +28,9 @@ const AGAIN_BYTES = 100_000_000;
 
 /** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
 export class PeoplePage extends LivePage {
+  /** Whose root is in dispute, by space. @type {Map<string, Dispute>} */
+  #disputes = new Map();
+  #own = h("div", {});
   #people = h("ul", { class: "rows" });
   #unheard = h("div", { class: "stack" });
   #shut = h("div", { class: "stack" });
@@ -41,13 +46,13 @@ export class PeoplePage extends LivePage {
   #muted = new Set();
 
   get parts() {
-    return ["spaces", "peers", "costs", "communities", "lists"];
+    return ["spaces", "peers", "costs", "communities", "lists", "guardians"];
   }
 
   frame() {
     return [
       h("h1", {}, "People"),
-      h("section", { class: "card" }, make(OwnName, { peer: this.peer })),
+      h("section", { class: "card stack" }, make(OwnName, { peer: this.peer }), this.#own),
       h(
         "p",
         { class: "soft" },
@@ -77,12 +82,13 @@ export class PeoplePage extends LivePage {
 
   /** @param {import("../api/peer.js").Peer} peer */
   async read(peer) {
-    const [spaces, neighbours, costs, lists, all] = await Promise.all([
+    const [spaces, neighbours, costs, lists, all, disputes] = await Promise.all([
       peer.spaces(),
       peer.neighbours(),
       peer.costs().catch(() => []),
       peer.lists(),
       peer.communities().catch(() => []),
+      peer.disputes().catch(() => []),
     ]);
     const know = async (/** @type {import("../api/peer.js").Community} */ community) => ({
       community,
@@ -98,11 +104,13 @@ export class PeoplePage extends LivePage {
         () => /** @type {[string, string[]]} */ ([space, []]),
       );
     const gave = await Promise.all(people.slice(0, ASKED_MAX).map(own));
-    return { spaces: people, gave, neighbours, costs, lists, communities };
+    return { spaces: people, gave, neighbours, costs, lists, communities, disputes };
   }
 
   /** @param {Shown} shown */
-  draw({ spaces, gave, neighbours, costs, lists, communities }) {
+  draw({ spaces, gave, neighbours, costs, lists, communities, disputes }) {
+    this.#disputes = new Map(disputes.map((dispute) => [dispute.space, dispute]));
+    this.#own.replaceChildren(...disputes.filter(({ own }) => own).map((dispute) => make(RootDispute, { dispute })));
     this.#muted = new Set(lists.muted.map(({ who }) => who));
     const is_any = lists.muted.length + lists.blocked.length > 0;
     // Who may keep nothing more has no card if nothing of his is followed.
@@ -199,6 +207,7 @@ export class PeoplePage extends LivePage {
         h("span", { class: `state ${space.state}` }, wordsOfSpace(space)),
       ),
       this.#given(space),
+      this.#disputes.has(space.space) ? make(RootDispute, { dispute: this.#disputes.get(space.space) }) : "",
       this.#rebind(space),
       this.#cost(space),
       h(
