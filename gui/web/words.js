@@ -103,15 +103,15 @@ export function preview(value) {
 }
 
 /**
- * Media type and size of a value that is a file.
+ * Media type and size of a value that is a file, and the hash of one that is kept beside the values.
  * @param {any} value
- * @returns {{ mime: string, bytes: number } | null}
+ * @returns {{ mime: string, bytes: number, hash: string | null } | null}
  */
 export function fileOf(value) {
   if (typeof value !== "object" || value === null || typeof value["@type"] !== "string") return null;
-  if (typeof value["@bytes_total"] === "number") return { mime: value["@type"], bytes: value["@bytes_total"] };
+  if (typeof value["@bytes_total"] === "number") return { mime: value["@type"], bytes: value["@bytes_total"], hash: value["@blob"] ?? null };
   if (typeof value["@bytes"] === "string")
-    return { mime: value["@type"], bytes: Math.floor((value["@bytes"].replace(/=+$/, "").length * 3) / 4) };
+    return { mime: value["@type"], bytes: Math.floor((value["@bytes"].replace(/=+$/, "").length * 3) / 4), hash: null };
   return null;
 }
 

@@ -1,6 +1,7 @@
 // Files that are added on the pages: chosen and dropped, several at once, into one's own space and a friend's, cut off and gone on
 // with, cancelled, refused, by the keyboard, and on a phone.
 
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -132,6 +133,7 @@ await withBrowser(async (browser) => {
   await page.getByRole("button", { name: "Replace the file" }).waitFor();
   await page.getByLabel("Files to add").setInputFiles(pathOf("other.jpg", "quite another picture"));
   await until("it was replaced", async () => (await head(alice, "/photos/2026/one.png"))[1] === "image/jpeg");
+  await page.getByText("added, 21 bytes").waitFor();
 
   // What somebody writes meanwhile is not what was to be replaced.
   await page.getByRole("button", { name: "Replace the file" }).waitFor();
@@ -228,6 +230,8 @@ await withBrowser(async (browser) => {
   const place = (await begun).headers().location ?? "";
   await page.getByText("2.1 MB of 5.2 MB").waitFor();
   same((await http(alice, place, { method: "HEAD" })).status, 204, "it is under way");
+  await page.getByLabel("Files to add").setInputFiles({ name: "never.bin", mimeType: "text/plain", buffer: Buffer.from("another one") });
+  await page.getByText("Another file is on its way to /films/never.bin").waitFor();
   await page.getByRole("button", { name: "Cancel never.bin" }).press("Enter");
   await until("it is given up", async () => (await http(alice, place, { method: "HEAD" })).status === 404);
   same((await head(alice, "/films/never.bin"))[0], 404, "and not kept");
@@ -291,12 +295,34 @@ await withBrowser(async (browser) => {
   await shot(phone.page, "uploads-below-390");
   same((await http(alice, "/table/twice.txt")).json(), { ada: { a: 1, b: 2 } }, "what Ada wrote");
 
+  // On the page of a film he sees from whom it comes and how much of it is here, and can have it wait.
+  timebus(alice, "files", "limit", "--up", "50kB/s");
+  await http(alice, "/films/slow", { method: "PUT", headers: { "content-type": "video/mp4" }, body: randomBytes(1_500_000) });
+  await phone.page.goto(at(bob, `/@${alice.id}/films/slow`));
+  const bar = phone.page.getByRole("progressbar", { name: "How much of this file is here" });
+  await until("some of it is here", () => bar.evaluate((bar) => bar.value > 0 && bar.value < bar.max));
+  const { name: hers } = (await http(bob, "/.sys/spaces")).json().spaces.find(({ space }) => space === alice.id);
+  await phone.page.locator("file-coming").getByText(new RegExp(`B of 1\\.5 MB from ${hers}`)).waitFor();
+  await fits(phone.page, "a film that comes");
+  await shot(phone.page, "uploads-coming-390");
+  await accessible(phone.page, "a film that comes");
+  await phone.page.getByRole("button", { name: "Pause this file" }).press("Enter");
+  await phone.page.getByText(/^paused, .* of 1\.5 MB/).waitFor();
+  await phone.page.getByText("The film could not be read to its end").waitFor();
+  await shot(phone.page, "uploads-paused-390");
+  timebus(alice, "files", "limit", "--up", "none");
+  await phone.page.getByRole("button", { name: "Go on this file" }).click();
+  await phone.page.getByText(new RegExp(`^came .* from ${hers}`)).waitFor();
+  // It is shown by itself then; what is random is no film.
+  await phone.page.getByText("This browser cannot show the film").waitFor();
+  same(await bar.count(), 0, "it is all here");
+
   // What came from Ada, and can come again, goes when he says so.
   await phone.page.goto(at(bob, "/.sys/peer"));
   await http(alice, "/films/hers", { method: "PUT", headers: { "content-type": "video/mp4" }, body: "hers".repeat(100_000) });
   await until("he reads a film of hers", async () => (await http(bob, `/@${alice.id}/films/hers`)).text.length === 400_000);
   await phone.page.getByRole("button", { name: "Free files of others" }).click();
-  await phone.page.getByText(/^Removed 1 file of others, 400/).waitFor();
+  await phone.page.getByText(/^Removed 2 files of others, 1\.9 MB/).waitFor();
   await fits(phone.page, "freed files");
   await shot(phone.page, "uploads-freed-390");
   await phone.page.goto(at(bob, `/@${alice.id}/table`));

@@ -105,38 +105,13 @@ export class FileTransfers extends HTMLElement {
 
   /** @param {Transfer} transfer */
   #row(transfer) {
-    const { state, hash } = transfer;
-    if (state === "going" && transfer.readers === 0 && transfer.bytes_given === 0) return null;
-    const name = transfer.path ?? hash;
-    const button = (/** @type {"pause" | "resume" | "cancel"} */ what, /** @type {string} */ words) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: what === "cancel" ? "danger" : undefined,
-          "aria-label": `${words} ${name}`,
-          "data-which": `${what} ${hash}`,
-          onclick: () => void this.#do(() => this.peer?.sayOfFile(what, hash)),
-        },
-        words,
-      );
-    const is_coming = state === "coming" || state === "waiting";
+    if (is_quiet(transfer)) return null;
+    const name = transfer.path ?? transfer.hash;
     return h(
       "li",
       { class: "stack" },
       h("div", { class: "row-head" }, h("strong", {}, name), h("span", { class: "state" }, says(transfer))),
-      state === "going"
-        ? ""
-        : h("progress", { max: Math.max(1, transfer.bytes_total), value: transfer.bytes_here, "aria-label": `How much of ${name} is here` }),
-      transfer.problem ? h("p", { class: "soft small" }, transfer.problem) : "",
-      state === "going"
-        ? ""
-        : h(
-            "div",
-            { class: "buttons" },
-            is_coming ? button("pause", "Pause") : button("resume", state === "paused" ? "Go on" : "Get it after all"),
-            state === "cancelled" ? "" : button("cancel", "Cancel"),
-          ),
+      ...howFar(transfer, name, (what) => void this.#do(() => this.peer?.sayOfFile(what, transfer.hash))),
     );
   }
 
@@ -179,12 +154,50 @@ function speed(way) {
   return h("input", { type: "number", name: way, min: "0.016", step: "any", inputMode: "decimal", placeholder: "no limit" });
 }
 
+/** Whether nothing of a file that is here is on its way, or was. @param {Transfer} transfer */
+export const is_quiet = ({ state, readers, bytes_given }) => state === "going" && readers === 0 && bytes_given === 0;
+
+/**
+ * How much of a file is here, what keeps the rest, and what can be done about that.
+ * @param {Transfer} transfer @param {string} name @param {(what: "pause" | "resume" | "cancel") => void} act
+ */
+export function howFar({ state, hash, bytes_total, bytes_here, problem }, name, act) {
+  if (state === "going") return [];
+  const button = (/** @type {"pause" | "resume" | "cancel"} */ what, /** @type {string} */ words) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: what === "cancel" ? "danger" : undefined,
+        "aria-label": `${words} ${name}`,
+        "data-which": `${what} ${hash}`,
+        onclick: () => act(what),
+      },
+      words,
+    );
+  const is_coming = state === "coming" || state === "waiting";
+  return [
+    h("progress", { max: Math.max(1, bytes_total), value: bytes_here, "aria-label": `How much of ${name} is here` }),
+    problem ? h("p", { class: "soft small" }, problem) : "",
+    h(
+      "div",
+      { class: "buttons" },
+      is_coming ? button("pause", "Pause") : button("resume", state === "paused" ? "Go on" : "Get it after all"),
+      state === "cancelled" ? "" : button("cancel", "Cancel"),
+    ),
+  ];
+}
+
 /** A file that came. @param {import("../api/peer.js").Came} file */
-function came({ hash, path, bytes_total, sources, took_ms, at_ms }) {
+function came(file) {
+  return h("li", { class: "row-head" }, h("strong", {}, file.path ?? file.hash), h("span", { class: "state" }, saysCame(file)));
+}
+
+/** When a file came, in what time and from whom, in a line. @param {import("../api/peer.js").Came} file */
+export function saysCame({ bytes_total, sources, took_ms, at_ms }) {
   const at = new Date(at_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   const last = sources.reduce((sum, { bytes }) => sum + bytes, 0);
-  const said = `came ${at}: ${last < bytes_total ? `the last ${size(last)} of ` : ""}${size(bytes_total)} in ${span(took_ms)}, ${shares(sources)}`;
-  return h("li", { class: "row-head" }, h("strong", {}, path ?? hash), h("span", { class: "state" }, said));
+  return `came ${at}: ${last < bytes_total ? `the last ${size(last)} of ` : ""}${size(bytes_total)} in ${span(took_ms)}, ${shares(sources)}`;
 }
 
 /** From whom how much came. @param {{ name: string, bytes: number }[]} sources */
@@ -199,7 +212,7 @@ function span(ms) {
 }
 
 /** How a file is, in a line. @param {Transfer} transfer */
-function says(transfer) {
+export function says(transfer) {
   const { state, readers } = transfer;
   const here = `${size(transfer.bytes_here)} of ${size(transfer.bytes_total)}`;
   switch (state) {

@@ -86,7 +86,9 @@ export class FileUploads extends HTMLElement {
   #take(file, path, replaces) {
     const same = this.#all.find((other) => showPath(other.path) === showPath(path));
     if (same && same.state !== "done" && same.state !== "failed" && same.state !== "taken") {
-      this.notices.say(`${file.name} is on its way already.`);
+      const is_same = same.file.name === file.name && same.file.size === file.size && same.file.lastModified === file.lastModified;
+      const other = `Another file is on its way to ${showPath(path)}; choose ${file.name} again when that is there.`;
+      this.notices.say(is_same ? `${file.name} is on its way already.` : other);
       return;
     }
     if (same) this.#forget(same);

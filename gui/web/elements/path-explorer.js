@@ -6,6 +6,7 @@ import { isElsewhere, labelOf, parsePath, segmentOf, showPath } from "../path.js
 import { ValueActions } from "../value-actions.js";
 import { fileOf } from "../words.js";
 import { ChangeHistory } from "./change-history.js";
+import { FileComing } from "./file-coming.js";
 import { FirstRun } from "./first-run.js";
 import { PathCrumbs } from "./path-crumbs.js";
 import { ProblemCard } from "./problem-card.js";
@@ -55,6 +56,8 @@ export class PathExplorer extends HTMLElement {
   #rows = null;
   /** @type {ValueView | null} */
   #leaf = null;
+  /** From whom the file comes that is here. */
+  #coming = new FileComing();
   /** @type {ValueEditor | null} */
   #editor = null;
   #shown = "";
@@ -149,6 +152,7 @@ export class PathExplorer extends HTMLElement {
       if (node === root && root.problem) this.notices.sayProblem(root.problem);
     } else if (this.#leaf && node === root) {
       if (!kindChanged) this.#leaf.show(root.value);
+      this.#coming.show(fileOf(root.value)?.hash ?? null);
       this.#offerFiles();
       if (live && this.#leaf.firstElementChild instanceof HTMLElement) flash(this.#leaf.firstElementChild);
     }
@@ -162,7 +166,6 @@ export class PathExplorer extends HTMLElement {
     const { root } = this.#tree;
     const isTop = this.path.length === (isElsewhere(this.path) ? 1 : 0);
     this.#add.hidden = !this.#writes || (kind !== "parts" && !(kind === "value" && isEmpty(root.value)));
-    this.#edit.hidden = !this.#writes || (kind !== "parts" && kind !== "value");
     this.#offerFiles();
     // Nobody deletes a whole space by one click beside "Edit".
     this.#delete.hidden = !this.#writes || isTop || (kind !== "parts" && kind !== "value");
@@ -196,7 +199,8 @@ export class PathExplorer extends HTMLElement {
           name: labelOf(this.path.at(-1) ?? "file"),
           readFile: () => this.peer.readFile(this.path),
         });
-        this.#body.replaceChildren(this.#title(), h("div", { class: "card" }, this.#leaf));
+        this.#coming = make(FileComing, { peer: this.peer, notices: this.notices, whole: () => this.#leaf?.hear() });
+        this.#body.replaceChildren(this.#title(), h("div", { class: "card stack" }, this.#leaf, this.#coming));
         break;
       default:
         this.#rows = make(ValueTree, { tree: this.#tree, actions: this.#actions, writes: this.#writes, go: this.go });
@@ -211,30 +215,41 @@ export class PathExplorer extends HTMLElement {
     return h("h1", { class: "hidden-text" }, `What is at ${showPath(this.path)}`);
   }
 
+  /** That nothing is here, and one way to write: here, or below it. */
   #absent() {
+    const is_elsewhere = isElsewhere(this.path);
+    const is_top = is_elsewhere && this.path.length === 1;
+    const here = showPath(this.path);
     const given = h("ul", { class: "wants" });
-    if (isElsewhere(this.path)) void this.#showGiven(given);
+    if (is_elsewhere) void this.#showGiven(given);
     return h(
       "div",
       { class: "card stack" },
       given,
       h("h1", {}, "Nothing is here"),
-      h("p", { class: "soft" }, `No value is at ${showPath(this.path)}. If somebody writes one, it appears by itself.`),
-      this.#writes && h("p", { class: "soft" }, `Files that you add or drop here are kept below ${showPath(this.path)} under their own names.`),
+      h("p", { class: "soft" }, `No value is at ${here}. If somebody writes one, it appears by itself.`),
+      this.#writes && h("p", { class: "soft" }, `Files that you add or drop here are kept below ${here} under their own names.`),
       this.#writes &&
         make(ValueEditor, {
           saves: "Write it",
-          save: async (content) => {
-            await this.peer.put(this.path, content);
-            this.notices.say(`Wrote ${showPath(this.path)}. It is on disk.`);
+          asksName: true,
+          // In a place of many what one writes has a name, and a whole space is no value.
+          needsName: is_top,
+          nameLabel: is_top ? "Name, or names with slashes" : `Name below ${here}; leave it empty to write at ${here} itself`,
+          save: async (content, name) => {
+            const path = [...this.path, ...parsePath(name).map(segmentOf)];
+            await this.peer.put(path, content);
+            this.notices.say(`Wrote ${showPath(path)}. It is on disk.`);
           },
           cancel: () => this.go(this.path.slice(0, -1)),
         }),
     );
   }
 
-  /** Offers to put files here, or one in the place of what is here. */
+  /** Offers to put files here, or one in the place of what is here. What is no text is replaced, not edited. */
   #offerFiles() {
+    const { state, value } = this.#tree.root;
+    this.#edit.hidden = !this.#writes || state !== "present" || (this.#isFile && !fileOf(value)?.mime.startsWith("text/"));
     this.#file.hidden = !this.#takesFiles;
     this.#file.textContent = this.#isFile ? "Replace the file" : "Add files";
     this.#files.multiple = !this.#isFile;

@@ -18,6 +18,10 @@ export class ValueEditor extends HTMLElement {
   mime = null;
   /** Whether to ask for a name, too. */
   asksName = false;
+  /** Whether the value can be written without one, where the form is. */
+  needsName = true;
+  /** What stands at the name. */
+  nameLabel = "Name, or names with slashes";
   /** What the save button says. */
   saves = "Save";
   /** Writes it; the editor stays and shows the problem if this fails. @type {(content: Content, name: string) => Promise<void>} */
@@ -67,7 +71,7 @@ export class ValueEditor extends HTMLElement {
           if (event.target === this.#area) this.#guess();
         },
       },
-      this.asksName ? h("label", { for: this.#name.id }, h("span", {}, "Name, or names with slashes"), this.#name) : "",
+      this.asksName ? h("label", { for: this.#name.id }, h("span", {}, this.nameLabel), this.#name) : "",
       h("label", { for: this.#area.id }, h("span", {}, "Value"), this.#area),
       kinds,
       this.#below,
@@ -168,7 +172,7 @@ export class ValueEditor extends HTMLElement {
   async #submit() {
     if (this.#busy) return;
     const text = this.#area.value;
-    if (this.asksName && this.#name.value.trim() === "") {
+    if (this.asksName && this.needsName && this.#name.value.trim() === "") {
       this.say("A name is missing.");
       this.#name.focus();
       return;

@@ -209,6 +209,8 @@ export class ValueTree extends HTMLElement {
   #show(node, row, live) {
     let text;
     if (node.hasParts) {
+      row.edit.hidden = false;
+      row.remove.hidden = false;
       row.item.setAttribute("aria-expanded", String(node.isOpen));
       text = node.isOpen ? "" : node.count === null ? "…" : plural(node.count, "value");
       row.value.className = "value parts";
@@ -294,6 +296,11 @@ export class ValueTree extends HTMLElement {
   async #edit(node) {
     const row = this.#rows.get(node);
     if (!row || row.editor) return;
+    // What is no text is replaced on its page.
+    if (row.edit.hidden) {
+      this.go(node.path);
+      return;
+    }
     try {
       const reading = await this.actions.read(node);
       const editor = make(ValueEditor, {

@@ -1,5 +1,7 @@
-import { h } from "../dom.js";
+import { Problem } from "../api/problem.js";
+import { h, make } from "../dom.js";
 import { fileOf, preview, size } from "../words.js";
+import { ProblemCard } from "./problem-card.js";
 
 /** Texts up to this length are shown large. */
 const BIG_CHARS_MAX = 200;
@@ -16,6 +18,8 @@ export class ValueView extends HTMLElement {
   name = "";
   /** Where the bytes are that are shown. @type {string | null} */
   #url = null;
+  /** Tries once more to show what could not be read. @type {(() => void) | null} */
+  #again = null;
 
   connectedCallback() {
     this.show(this.value);
@@ -25,9 +29,15 @@ export class ValueView extends HTMLElement {
     this.#forget();
   }
 
+  /** All of the file is here now: shows it if it could not be read before. */
+  hear() {
+    this.#again?.();
+  }
+
   /** @param {any} value */
   show(value) {
     this.value = value;
+    this.#again = null;
     this.#forget();
     const file = fileOf(value);
     if (file) {
@@ -65,15 +75,17 @@ export class ValueView extends HTMLElement {
         const url = URL.createObjectURL(new Blob([await this.readFile()], { type: "application/octet-stream" }));
         h("a", { href: url, download: this.name }).click();
         URL.revokeObjectURL(url);
-      } catch {
-        failed.textContent = "The file could not be read: it may be paused, or nobody who has it can be reached.";
+        failed.replaceChildren();
+      } catch (error) {
+        failed.replaceChildren(unread("file", error, download));
       }
     };
-    const failed = h("p", { class: "soft", role: "status" });
+    const failed = h("div", {});
     const kind = mediaOf(file.mime);
     const words = { image: "picture", video: "film", audio: "sound" };
     const open = async () => {
       if (!kind) return;
+      this.#again = null;
       shown.replaceChildren(h("p", { class: "loading" }, `Getting the ${words[kind]}…`));
       try {
         const bytes = await this.readFile();
@@ -88,8 +100,10 @@ export class ValueView extends HTMLElement {
             ? h("img", { src: this.#url, alt: "The picture that is kept here", onerror: unable })
             : h(kind, { src: this.#url, controls: true, preload: "metadata", onerror: unable, "aria-label": `The ${words[kind]} that is kept here` }),
         );
-      } catch {
-        shown.replaceChildren(h("p", { class: "soft" }, `The ${words[kind]} could not be read.`));
+      } catch (error) {
+        if (!shown.isConnected) return;
+        this.#again = () => void open();
+        shown.replaceChildren(unread(words[kind], error, this.#again));
       }
     };
     const is_large = file.bytes > SHOWN_BYTES_MAX;
@@ -111,6 +125,16 @@ export class ValueView extends HTMLElement {
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.#url = null;
   }
+}
+
+/**
+ * What to say of a file that could not be read, with what to do about it.
+ * @param {string} what @param {unknown} error @param {() => void} again
+ */
+function unread(what, error, again) {
+  // It ended in the middle.
+  const cut = new Problem(0, `the ${what} could not be read to its end`, "nobody who has it can be reached now, or it was paused", "try again, or go on with it if you paused it");
+  return make(ProblemCard, { problem: error instanceof Problem ? error : cut, again });
 }
 
 /** @param {string} mime */
