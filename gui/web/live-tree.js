@@ -4,7 +4,7 @@
 import { PAGE } from "./api/peer.js";
 import { Problem } from "./api/problem.js";
 import { later } from "./dom.js";
-import { compareNames, isElsewhere, parsePath, segmentOf, showPath } from "./path.js";
+import { compareNames, isElsewhere, isName, parsePath, segmentOf, showPath } from "./path.js";
 
 /** What the peer says of a path where nothing is, among other things that are not found. */
 const ABSENT = "there is nothing here";
@@ -86,6 +86,15 @@ function outlineOfWhole(value) {
     ? { hasParts: true, count: countLeaves(value), value: undefined }
     : { hasParts: false, count: null, value };
 }
+
+/**
+ * Whether an object is kept as one value: one of its members has a name that no path can have, so nothing is below it.
+ * @param {any} value
+ */
+const isKeptWhole = (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !Object.keys(value).every(isName);
+
+/** What a whole value at a path is. @param {any} value */
+const outlineAtPath = (value) => (isKeptWhole(value) ? { hasParts: false, count: null, value } : outlineOfWhole(value));
 
 /** @param {any} value @returns {number} */
 function countLeaves(value) {
@@ -277,7 +286,7 @@ export class LiveTree {
     }
     const wanted = more ? PAGE : Math.max(PAGE, node.children?.length ?? 0);
     const page = await this.peer.list(node.path, { after: more ? node.next : null, limit: wanted });
-    if (typeof page.value === "object" && page.value !== null && !isSpecial(page.value)) {
+    if (typeof page.value === "object" && page.value !== null && !isSpecial(page.value) && !isKeptWhole(page.value)) {
       const names = Object.keys(page.value);
       if (names.length > 0 || more) {
         node.hasParts = true;
@@ -465,7 +474,7 @@ export class LiveTree {
     const place = node.children.findIndex((child) => compareNames(String(child.step), step) > 0);
     if (place < 0 && node.next !== null) return;
     const added = this.#child(node, step);
-    Object.assign(added, outlineOfWhole(event.value), { state: "present" });
+    Object.assign(added, outlineAtPath(event.value), { state: "present" });
     node.children.splice(place < 0 ? node.children.length : place, 0, added);
     this.told.changed(node, false);
     this.told.changed(added, true);
@@ -492,7 +501,7 @@ export class LiveTree {
       return;
     }
     if (event.put !== undefined) {
-      const now = outlineOfWhole(event.value);
+      const now = outlineAtPath(event.value);
       if (now.hasParts && (node.children || node === this.root)) {
         this.#stale.add(node);
         this.#reread();

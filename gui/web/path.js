@@ -9,6 +9,13 @@
  */
 export const segmentOf = (name) => (name.startsWith("@") ? `@${name}` : name);
 
+/** Most bytes of a name. */
+const NAME_BYTES_MAX = 255;
+
+/** Whether something can be a name in a path. @param {string} text */
+export const isName = (text) =>
+  text !== "" && text !== "." && text !== ".." && !/[\u0000-\u001f\u007f/]/.test(text) && new TextEncoder().encode(text).length <= NAME_BYTES_MAX;
+
 /**
  * What to call a segment in front of people.
  * @param {string} segment
@@ -23,6 +30,9 @@ export function labelOf(segment, isFirst = false) {
 
 /** Whether a path is in somebody else's space: `@` and a name or a key stand before it. @param {Path} path */
 export const isElsewhere = ([first = ""]) => first.startsWith("@") && !first.startsWith("@@");
+
+/** Whether what is below a first name is worked out, and changed elsewhere: rights, and what others left. @param {string} name */
+export const isWorkedOut = (name) => name === ".auth" || name === ".drop";
 
 /**
  * Where something is that is named as in its own space, seen from a page about that space.

@@ -46,6 +46,44 @@ await withBrowser(async (browser) => {
   same(await value(ada, "/profile/name"), "Ada", "her name");
   await onPhone(a, "name");
 
+  // What is worked out is not written by hand, and says where it is changed.
+  await a.goto(at(ada, "/.auth"));
+  await a.getByRole("treeitem", { name: /^grants/ }).waitFor();
+  await a.locator("path-standing").getByRole("link", { name: "Rights" }).waitFor();
+  same(await a.getByRole("button", { name: /^(Add|Edit|Delete)/ }).count(), 0, "nothing can be written there");
+  // What cannot be taken apart into paths is shown as one value.
+  await put(ada, "/types", { "text/html": "page", more: { css: 1 } });
+  await a.goto(at(ada, "/types"));
+  await a.locator("value-view").getByText('"text/html": "page"').waitFor();
+  same(await a.getByRole("treeitem").count(), 0, "rows that lead nowhere");
+  await put(ada, "/types", { html: "page" });
+  await a.getByRole("treeitem", { name: "html page" }).waitFor();
+  await put(ada, "/types", { "text/html": "page" });
+  await a.locator("value-view").getByText('"text/html": "page"').waitFor();
+  // What an error says leads on, and stays as long as it is read.
+  await a.goto(at(ada, "/@nobody-at-all"));
+  await a.locator("problem-card").getByRole("link", { name: "People" }).click();
+  await a.getByRole("heading", { name: "Machines" }).waitFor();
+  const timers = await a.evaluate(() => {
+    const list = document.querySelector("notice-list");
+    const wait = globalThis.setTimeout;
+    let count = 0;
+    globalThis.setTimeout = (...given) => (count += 1) && wait(...given);
+    list.sayProblem(new Error("something that takes long to read"));
+    globalThis.setTimeout = wait;
+    return count;
+  });
+  same(timers, 0, "an error goes away by itself");
+  await a.getByRole("button", { name: "Close this message" }).click();
+  // Of an app that was removed nothing is offered any more.
+  await a.goto(at(ada, "/.sys/apps"));
+  await a.getByRole("button", { name: "Install Board" }).click();
+  await a.getByRole("button", { name: "Install", exact: true }).click();
+  await a.getByRole("button", { name: "Open it" }).waitFor();
+  await a.getByRole("button", { name: "Remove", exact: true }).click();
+  await a.getByText("Board is removed").waitFor();
+  same(await a.getByRole("button", { name: "Open it" }).count(), 0, "an app is offered that is gone");
+
   // A path says who may read it, is kept apart, and leads to a link for it alone.
   await put(ada, "/diary/monday", "rain");
   await put(ada, "/films/list", ["one", "two"]);
@@ -93,6 +131,27 @@ await withBrowser(async (browser) => {
   same(Math.abs((name?.y ?? 0) - (said?.y ?? 99)) < 5, true, "in one line");
   await onPhone(a, "long");
 
+  // Her own link says that it is hers, and what is no link leads on, too.
+  await a.setViewportSize({ width: 1200, height: 800 });
+  await a.goto(at(ada, `/.join#${payloadOf(link)}`));
+  await a.getByText("You made this link").waitFor();
+  await onPhone(a, "own-link");
+  await a.getByRole("link", { name: "Back to Invite" }).click();
+  await a.getByRole("heading", { name: "Invite someone" }).waitFor();
+  await a.goto(at(ada, "/.join"));
+  await a.getByRole("heading", { name: "This link is not complete" }).waitFor();
+  await a.getByLabel("Did a friend send you a link?").fill(link);
+  await onPhone(a, "no-link");
+  await a.getByRole("button", { name: "See what it says" }).click();
+  await a.getByText("You made this link").waitFor();
+  // Why somebody may something is seen where it was asked.
+  await a.goto(at(ada, "/.sys/grants"));
+  await a.getByLabel("This path", { exact: true }).fill("/diary");
+  await a.getByRole("button", { name: "Ask why" }).click();
+  const answer = a.getByText("yes: you may read /diary");
+  await answer.waitFor();
+  await until("it is in sight", () => answer.evaluate((line) => line.getBoundingClientRect().bottom <= innerHeight));
+
   // What everybody may read shows to everybody, beside what its owner has to do.
   await put(ada, "/pub/hello", "to all");
   timebus(ada, "private", "/pub", "--move");
@@ -118,6 +177,17 @@ await withBrowser(async (browser) => {
   await b.getByRole("button", { name: "Join", exact: true }).click();
   await b.getByText(/^Joined: up to date/).waitFor();
   same(await value(bob, "/profile/name"), "Bob", "his name");
+  await b.getByRole("link", { name: "Go to /diary" }).click();
+  await b.getByText("monday").first().waitFor();
+  // Among his own values he finds hers, and who takes the link again is told that he has it.
+  await b.goto(at(bob, "/"));
+  await b.getByText("Nobody but you reads what is here so far.").waitFor();
+  await onPhone(b, "others");
+  await b.locator("path-standing").getByRole("link", { name: "@Ada" }).click();
+  await b.locator("path-standing").getByText("Up to date, changes come at once from Ada.").waitFor();
+  await b.goto(at(bob, `/.join#${payloadOf(link)}`));
+  await b.getByText("You have this already: up to date").waitFor();
+  await onPhone(b, "again");
   await b.getByRole("link", { name: "Go to /diary" }).click();
   await b.getByText("monday").first().waitFor();
 
@@ -242,7 +312,12 @@ await withBrowser(async (browser) => {
   await a.getByLabel(`What ${old} is called`).press("Enter");
   await a.getByRole("button", { name: `Remove ${tablet}…` }).click();
   await a.getByText("It made no other device yours.").waitFor();
+  // What another one says meanwhile takes the question away from nobody.
+  timebus(ada, "devices", "name", "desk");
+  await a.locator("device-list strong", { hasText: /^desk$/ }).waitFor();
+  await a.getByText("It made no other device yours.").waitFor();
   await a.getByRole("button", { name: "Leave it" }).click();
+  await a.getByText("It made no other device yours.").waitFor({ state: "detached" });
   await a.getByRole("button", { name: "Remove phone…" }).click();
   await a.getByText("What phone writes from now on counts nowhere").waitFor();
   await a.getByText(/^\S+ came in by way of it and may go on/).waitFor();

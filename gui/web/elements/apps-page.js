@@ -16,6 +16,8 @@ export class AppsPage extends HTMLElement {
   #installed = h("div", { class: "apps" });
   #offered = h("div", { class: "apps" });
   #card = h("div", {});
+  /** Takes back what was said of the app that was installed last. @type {() => void} */
+  #unsay = () => {};
 
   connectedCallback() {
     const place = h("input", {
@@ -179,7 +181,7 @@ export class AppsPage extends HTMLElement {
         close();
         await this.#show();
         const run = () => this.open(alias, persona);
-        this.notices?.say(`${app.title} is installed.`, { label: "Open it", run });
+        this.#unsay = this.notices?.say(`${app.title} is installed.`, { label: "Open it", run }) ?? this.#unsay;
       };
       this.#card.replaceChildren(
         make(AppCard, {
@@ -212,6 +214,8 @@ export class AppsPage extends HTMLElement {
     if (!confirm(`Remove ${app.title}? What it wrote stays in your space.`)) return;
     try {
       const removed = await this.peer?.removeApp(app.alias, app.persona);
+      // Nothing is there any more that could be opened.
+      this.#unsay();
       this.notices?.say(
         removed?.kept.length
           ? `${app.title} is removed. What it wrote stays at ${removed.kept.join(", ")}.`

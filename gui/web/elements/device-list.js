@@ -18,6 +18,10 @@ export class DeviceList extends HTMLElement {
   #former = h("details", {});
   #said = h("div", { class: "stack", role: "status" });
   #shown = "";
+  /** The device of which it is asked whether to remove it. @type {string | null} */
+  #asked = null;
+  /** Whether those that it made are to go with it. */
+  #made = false;
   /** What each device is called. @type {Map<string, string>} */
   #names = new Map();
   /** @type {() => void} */
@@ -69,7 +73,14 @@ export class DeviceList extends HTMLElement {
       });
     };
     const below = h("div", { class: "stack" });
-    const remove = async () => below.replaceChildren(...(await this.#asking(device, below)));
+    const ask = async () => below.replaceChildren(...(await this.#asking(device)));
+    const remove = () => {
+      this.#asked = device.device;
+      this.#made = false;
+      void ask();
+    };
+    // Who is being asked goes on being asked when the list is drawn anew.
+    if (this.#asked === device.device) void ask();
     return h(
       "li",
       { class: "stack" },
@@ -90,14 +101,20 @@ export class DeviceList extends HTMLElement {
     );
   }
 
-  /** What removing one means, before it is done. @param {Device} device @param {HTMLElement} place */
-  async #asking(device, place) {
-    const made = h("input", { type: "checkbox" });
+  /** What removing one means, before it is done. @param {Device} device */
+  async #asking(device) {
+    const made = h("input", { type: "checkbox", checked: this.#made, onchange: () => (this.#made = made.checked) });
     // Who cannot be told what goes with it can remove it all the same.
     const told = await this.peer?.lookAtRemoval(device).catch(() => null);
     const others = told?.made.map((key) => this.#names.get(key) ?? `${key.slice(0, 8)}…`) ?? null;
+    const leave = () => {
+      this.#asked = null;
+      this.#shown = "";
+      void this.#look();
+    };
     const remove = () =>
       this.#do(async () => {
+        this.#asked = null;
         const told = await this.peer?.removeDevice(device.device, made.checked);
         if (!told) return;
         const names = (/** @type {{ name: string }[]} */ all) => listed(all.map(({ name }) => name), NAMED_MAX);
@@ -125,7 +142,7 @@ export class DeviceList extends HTMLElement {
         "div",
         { class: "buttons" },
         h("button", { type: "button", class: "danger", onclick: remove }, "Remove this device"),
-        h("button", { type: "button", onclick: () => place.replaceChildren() }, "Leave it"),
+        h("button", { type: "button", onclick: leave }, "Leave it"),
       ),
     ];
   }

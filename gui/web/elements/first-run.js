@@ -82,7 +82,7 @@ export class FirstRun extends HTMLElement {
         { class: "card" },
         h(
           "div",
-          {},
+          { class: "stack" },
           h("h1", {}, "Or write something. Nothing is here yet."),
           h(
             "p",

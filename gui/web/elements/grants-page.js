@@ -345,6 +345,7 @@ export class GrantsPage extends LivePage {
       } catch (error) {
         this.#why.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
       }
+      this.#why.scrollIntoView({ block: "nearest" });
     };
     return h(
       "form",

@@ -5,6 +5,7 @@ import { openApp } from "../open-app.js";
 import { parsePath } from "../path.js";
 import { exactTime, size } from "../words.js";
 import { AppCard } from "./app-card.js";
+import { InviteField } from "./invite-field.js";
 import { isOfMachine, levelsOf } from "./made-link.js";
 import { OwnName } from "./own-name.js";
 import { isRefused, wordsOfSpace } from "./people-page.js";
@@ -23,6 +24,8 @@ export class JoinPage extends HTMLElement {
   glance = null;
   /** The own peer, if this page is of it. @type {import("../api/peer.js").Peer | null} */
   peer = null;
+  /** Whether who looks at it is the one who made it. */
+  isOwn = false;
   #next = h("div", { class: "stack" });
 
   connectedCallback() {
@@ -39,6 +42,8 @@ export class JoinPage extends HTMLElement {
             "Copy all of it, up to its last letter. A link that was opened before has to be opened from where it was sent:" +
               " the address does not keep it.",
           ),
+          make(InviteField, {}),
+          h("p", {}, h("a", { href: hrefOf([]) }, "Go to this peer")),
         ),
       );
       return;
@@ -50,7 +55,9 @@ export class JoinPage extends HTMLElement {
       h(
         "main",
         { class: "card stack invited" },
-        h("p", { class: "soft" }, "You are invited"),
+        this.isOwn
+          ? h("p", { class: "note" }, "You made this link: others see what is below. ", h("a", { href: hrefOfPage("invites") }, "Back to Invite"))
+          : h("p", { class: "soft" }, "You are invited"),
         h("h1", {}, glance.app ? `${who} invites you to ${glance.app}` : `${who} invites you`),
         glance.paint ? h("blockquote", { dir: "auto" }, glance.paint) : "",
         h(
@@ -173,6 +180,8 @@ export class JoinPage extends HTMLElement {
     const own = make(OwnName, { peer, has_button: false });
     const is_member = glance.role === "member";
     if (is_member) void peer.ownName().then((name) => (carried.value ||= name));
+    const here = h("div", { class: "stack" });
+    void this.#saysWhatIsHere(peer, glance, here);
     const button = h("button", { type: "button", class: "main" }, glance.app ? "Join, and look at the app" : "Join");
     const going = h("p", { role: "status", class: "loading", hidden: true }, `Asking the peer of ${glance.inviter || "whoever invited you"}…`);
     const wrong = h("div", {});
@@ -191,10 +200,21 @@ export class JoinPage extends HTMLElement {
       button.disabled = false;
     });
     this.#next.replaceChildren(
+      here,
       is_member ? h("label", { for: "carried-name" }, h("span", {}, "The name that you carry there"), carried) : own,
       going,
       wrong,
       h("div", { class: "buttons" }, button, h("a", { class: "button", href: hrefOf([]) }, "Not now")),
+    );
+  }
+
+  /** Who has the space already is told so: by the link he may get more. @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {HTMLElement} place */
+  async #saysWhatIsHere(peer, glance, place) {
+    const space = (await peer.spaces().catch(() => [])).find(({ space, is_followed }) => space === glance.space && is_followed);
+    if (!space || isRefused(space)) return;
+    place.replaceChildren(
+      h("p", { class: "note" }, `You have this already: ${wordsOfSpace(space)}. Join once more only if the link gives more than you have.`),
+      h("div", { class: "buttons" }, ...this.#places(glance, space)),
     );
   }
 

@@ -17,12 +17,15 @@ export class NoticeList extends HTMLElement {
   /**
    * @param {string} text
    * @param {{ label: string, run: () => Promise<void> | void }} [button]
+   * @param {boolean} [stays] whether it is there until somebody closes it
+   * @returns {() => void} takes it back
    */
-  say(text, button) {
-    /** @type {ReturnType<typeof setTimeout>} */
+  say(text, button, stays = false) {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     const notice = h("div", { class: "notice" }, h("span", {}, withCode(text)));
     const wait = () => {
+      if (stays) return;
       timer = setTimeout(() => notice.remove(), button ? LIFETIME_WITH_BUTTON_MS : LIFETIME_MS);
     };
     if (button) {
@@ -49,12 +52,13 @@ export class NoticeList extends HTMLElement {
     this.append(notice);
     while (this.children.length > NOTICES_MAX) this.firstElementChild?.remove();
     wait();
+    return () => notice.remove();
   }
 
-  /** @param {unknown} error */
+  /** Says what went wrong, which takes longer to read than a notice stays. @param {unknown} error */
   sayProblem(error) {
     const { title, detail, fix } = Problem.of(error);
-    this.say([title, detail, fix].filter(Boolean).join(" — "));
+    this.say([title, detail, fix].filter(Boolean).join(" — "), undefined, true);
   }
 }
 

@@ -2,7 +2,7 @@ import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { flash, h, later, make } from "../dom.js";
 import { LiveTree } from "../live-tree.js";
-import { isElsewhere, labelOf, parsePath, segmentOf, showPath } from "../path.js";
+import { isElsewhere, isWorkedOut, labelOf, parsePath, segmentOf, showPath } from "../path.js";
 import { ValueActions } from "../value-actions.js";
 import { fileOf } from "../words.js";
 import { ChangeHistory } from "./change-history.js";
@@ -100,6 +100,8 @@ export class PathExplorer extends HTMLElement {
       changed: (node, live) => this.#changed(node, live),
       heard: () => this.#refreshSide(),
     });
+    // What is worked out is changed elsewhere.
+    this.#writes = !isWorkedOut(this.path[isElsewhere(this.path) ? 1 : 0] ?? "");
     void this.#tree.start();
     if (!isElsewhere(this.path)) return;
     void this.#askRights();
@@ -109,6 +111,7 @@ export class PathExplorer extends HTMLElement {
 
   /** Finds out what may be offered in a space of somebody else. The peer decides once more. */
   async #askRights() {
+    if (!this.#writes) return;
     this.#offer(false);
     // Who does not know it is told by the peer when he tries.
     this.#offer(await this.peer.mayWrite(this.path).catch(() => true));

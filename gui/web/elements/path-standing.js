@@ -1,13 +1,15 @@
 import { goTo, hrefOf, hrefOfPage, hrefOfSharing } from "../api/peer.js";
 import { h } from "../dom.js";
 import { keepApart } from "../keep-apart.js";
-import { isElsewhere, parsePath, showPath } from "../path.js";
+import { isElsewhere, isWorkedOut, parsePath, showPath } from "../path.js";
 import { listed } from "../words.js";
+import { wordsOfSpace } from "./people-page.js";
 import { wordsOfDispute } from "./root-dispute.js";
 
 /** @typedef {import("../path.js").Path} Path */
 /** @typedef {import("../api/peer.js").Grant} Grant */
 /** @typedef {import("../api/peer.js").Apart} Apart */
+/** @typedef {import("../api/peer.js").Space} Space */
 
 /** Names that are said; of more it is said how many there are. */
 const NAMED_MAX = 4;
@@ -27,10 +29,13 @@ export class PathStanding extends HTMLElement {
   #stop = () => {};
 
   connectedCallback() {
+    const [first = ""] = isElsewhere(this.path) ? this.path.slice(1) : this.path;
+    if (isWorkedOut(first)) this.replaceChildren(...workedOut(first));
     // What begins with a dot is the system's.
     if (!this.peer || this.path.some((name) => name.startsWith("."))) return;
     void this.#look();
-    this.#stop = this.peer.heed(isElsewhere(this.path) ? [`grants/${this.path.join("/")}`] : ["grants", "timelines"], () => void this.#look());
+    const parts = isElsewhere(this.path) ? [`grants/${this.path.join("/")}`, "spaces"] : ["grants", "timelines", "spaces"];
+    this.#stop = this.peer.heed(parts, () => void this.#look());
   }
 
   disconnectedCallback() {
@@ -54,7 +59,12 @@ export class PathStanding extends HTMLElement {
     const names = [...new Set(readers)].filter((name) => name !== "you");
     const who = names.includes("anyone") ? "everybody" : listed(names, NAMED_MAX);
     const path = around?.path ?? showPath(this.path);
-    if (this.path.length === 0) return names.length > 0 ? [words(`Read by ${who}, but for what is kept apart. `), this.#rights()] : [];
+    if (this.path.length === 0) {
+      const others = await this.#others();
+      return names.length > 0
+        ? [words(`Read by ${who}, but for what is kept apart. `), this.#rights(), ...others]
+        : [words("Nobody but you reads what is here so far."), ...others];
+    }
     const label = around ? `Let somebody in to ${path}` : "Share this path";
     const share = h("button", { type: "button", class: "link", onclick: () => goTo(hrefOfSharing(path)) }, label);
     if (around) {
@@ -83,6 +93,25 @@ export class PathStanding extends HTMLElement {
     }
   }
 
+  /** The spaces of others that are here: whoever joined one looks for it among his values. @returns {Promise<(HTMLElement | string)[]>} */
+  async #others() {
+    const spaces = (await this.peer?.spaces().catch(() => [])) ?? [];
+    const shown = spaces.filter(({ is_followed, state }) => is_followed && state !== "denied");
+    if (shown.length === 0) return [];
+    const link = (/** @type {Space} */ { space, petname, name }) => h("a", { href: hrefOf([`@${petname ?? space}`]) }, `@${petname ?? name}`);
+    const more = shown.length > NAMED_MAX ? [" ", h("a", { href: hrefOfPage("people") }, `and ${shown.length - NAMED_MAX} more`)] : [];
+    return [words(" Of others here: "), ...shown.slice(0, NAMED_MAX).flatMap((space, at) => [at > 0 ? ", " : "", link(space)]), ...more];
+  }
+
+  /** How the space is that is shown, if not all of it is here as it is now. @returns {Promise<HTMLElement[]>} */
+  async #reach() {
+    const spaces = (await this.peer?.spaces().catch(() => [])) ?? [];
+    const here = spaces.find(({ space, petname }) => [`@${space}`, `@${petname}`].includes(this.path[0] ?? ""));
+    if (!here || (here.state === "live" && this.path.length > 1)) return [];
+    const said = wordsOfSpace(here);
+    return [words(`${said.charAt(0).toUpperCase()}${said.slice(1)}. `)];
+  }
+
   #rights() {
     return h("a", { href: hrefOfPage("grants") }, "Rights");
   }
@@ -90,7 +119,7 @@ export class PathStanding extends HTMLElement {
   /** @returns {Promise<(HTMLElement | string)[]>} */
   async #elsewhere() {
     const [space = "", ...rest] = this.path;
-    const said = rest.length === 0 ? await this.#disputed(space) : [];
+    const said = [...(rest.length === 0 ? await this.#disputed(space) : []), ...(await this.#reach())];
     if (await this.peer?.mayWrite(this.path)) {
       const is_there = await this.peer?.list(this.path, { limit: 1 }).then(
         () => true,
@@ -111,6 +140,13 @@ export class PathStanding extends HTMLElement {
     const dispute = all.find(({ space: key, name }) => [`@${key}`, `@${name}`].includes(space));
     return dispute ? [words(`${wordsOfDispute(dispute).says} `), h("a", { href: hrefOfPage("people") }, "People"), words(" says what to do. ")] : [];
   }
+}
+
+/** What to say of values that are worked out. @param {string} name the first one of their path */
+function workedOut(name) {
+  return name === ".auth"
+    ? [words("What is stated about rights. "), h("a", { href: hrefOfPage("grants") }, "Rights"), words(" shows it in words, and changes it.")]
+    : [words("What others left for the owner. "), h("a", { href: hrefOfPage("inbox") }, "Inbox"), words(" shows it in words.")];
 }
 
 /** @param {string} text */

@@ -181,8 +181,8 @@ export class PeoplePage extends LivePage {
   }
 
   #founding() {
-    const title = h("input", { type: "text", maxLength: 64, "aria-label": "What the new community is called", placeholder: "Our choir" });
-    const name = h("input", { type: "text", maxLength: 64, "aria-label": "The name that you carry there", placeholder: "your name there" });
+    const title = h("input", { type: "text", maxLength: 64, placeholder: "Our choir" });
+    const name = h("input", { type: "text", maxLength: 64, placeholder: "Ada the alto" });
     void this.peer?.ownName().then((own) => (name.value ||= own));
     const found = async (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -190,7 +190,17 @@ export class PeoplePage extends LivePage {
       await this.do(() => this.peer?.foundCommunity(title.value.trim(), name.value.trim()));
       title.value = "";
     };
-    return h("form", { class: "buttons", onsubmit: found }, title, name, h("button", {}, "Found a community"));
+    return h(
+      "form",
+      { class: "stack", onsubmit: found },
+      h(
+        "div",
+        { class: "fields" },
+        h("label", {}, h("span", {}, "What the new community is called"), title),
+        h("label", {}, h("span", {}, "The name that you carry there"), name),
+      ),
+      h("div", { class: "buttons" }, h("button", {}, "Found a community")),
+    );
   }
 
   /** @param {Space} space */

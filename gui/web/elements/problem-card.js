@@ -1,4 +1,4 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf, hrefOfPage } from "../api/peer.js";
 import { h, withCode } from "../dom.js";
 
 /** @typedef {import("../api/problem.js").Problem} Problem */
@@ -20,10 +20,22 @@ export class ProblemCard extends HTMLElement {
       h("p", { class: "title" }, capitalize(problem?.title ?? "")),
       places.length > 0 ? h("ul", { class: "wants" }, places.map(({ path, label }) => h("li", {}, h("a", { href: hrefOf(path) }, label)))) : "",
       problem?.detail ? h("p", {}, withCode(capitalize(problem.detail))) : "",
-      problem?.fix ? h("p", {}, h("strong", {}, "What to do: "), withCode(problem.fix)) : "",
+      problem?.fix ? h("p", {}, h("strong", {}, "What to do: "), withPages(problem.fix)) : "",
       this.again ? h("p", { class: "buttons" }, h("button", { type: "button", onclick: this.again }, "Try again")) : "",
     );
   }
+}
+
+/** The pages that words name, as they are called at the top. @type {Record<string, import("../api/peer.js").PageName>} */
+const PAGES = { People: "people", Rights: "grants", Invite: "invites", Apps: "apps", Requests: "requests", "This peer": "peer" };
+const NAMED = /\b(People|Rights|Invite|Apps|Requests|This peer)\b(?= (?:shows|says|lists|tells)\b)/;
+
+/** What to do, with code in it and links to the pages that it names. @param {string} text */
+function withPages(text) {
+  return text.split(NAMED).flatMap((part, at) => {
+    const page = at % 2 === 1 ? PAGES[part] : undefined;
+    return page ? [h("a", { href: hrefOfPage(page) }, part)] : withCode(part);
+  });
 }
 
 /** @param {string} text */

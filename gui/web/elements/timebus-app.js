@@ -87,7 +87,7 @@ export class TimebusApp extends HTMLElement {
       const { id } = await peer.status();
       saveToken(token);
       // The one who made it looks at what others will see.
-      if (id !== shown.space) this.replaceChildren(make(JoinPage, { glance: shown, peer }));
+      this.replaceChildren(make(JoinPage, id === shown.space ? { glance: shown, isOwn: true } : { glance: shown, peer }));
     } catch {
       // Not signed in here any more, which changes nothing about the invite.
     }
@@ -255,7 +255,7 @@ export class TimebusApp extends HTMLElement {
       const nothing = () =>
         h(
           "main",
-          { class: "card stack" },
+          { class: "stack wide" },
           h("h1", {}, "There is no such page"),
           h("p", {}, h("a", { href: hrefOf([]) }, "Go to the values")),
         );
