@@ -1,4 +1,4 @@
-//! Small files that are replaced as a whole.
+//! Small files that are replaced as a whole, and how many may be open.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -19,4 +19,10 @@ pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
     out.sync_all()?;
     std::fs::rename(&new, file)?;
     std::fs::File::open(folder)?.sync_all()
+}
+
+/// Whether there is nothing to open a file with: that says nothing of the file.
+pub(crate) fn are_too_many_open(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|code| [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error() == code))
 }

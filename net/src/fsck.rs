@@ -224,9 +224,24 @@ fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
     };
     let how = "`timebus fsck --repair` keeps what is good of it and fetches the rest from whoever has it, or put it again";
     for (hash, _) in blobs.list()? {
-        let Some(blob) = blobs.open_blob(hash)? else { continue };
+        let blob = match blobs.open_blob(hash) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => continue,
+            Err(error) if crate::files::are_too_many_open(&error) => return Err(error.into()),
+            Err(error) => {
+                let len = blobs.len_of(&hash).unwrap_or_default();
+                report(hash, [0, len], State::Damaged, &|name| format!("{name} cannot be read: {error}; {how}"));
+                continue;
+            }
+        };
         if let Err(error) = blob.check(&mut |_| {}) {
             let here = blob.good_bytes()?;
+            if here == blob.len() {
+                report(hash, [here, here], State::Damaged, &|name| {
+                    format!("the bytes of {name} are good, and what they are checked by is not; `timebus fsck --repair` makes that anew")
+                });
+                continue;
+            }
             report(hash, [here, blob.len()], State::Damaged, &|name| {
                 format!("{name} is damaged: {error}, {here} of its {} bytes are good; {how}", blob.len())
             });
@@ -276,7 +291,7 @@ fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
 /// which something has yet to come: these are wanted from now on, so the peer gets them as soon as somebody who has them is there.
 async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileReport>, Vec<FileReport>), Problem> {
     let damaged: Vec<FileReport> = files.into_iter().filter(|file| file.state == State::Damaged).collect();
-    let (broken, wanted) = run(peer.store(), move |store| break_up(store, damaged)).await?;
+    let (broken, wanted, failed) = run(peer.store(), move |store| break_up(store, damaged)).await?;
     let wishes = Wishes::of(peer);
     let (stopped, wanted): (Vec<Wished>, Vec<Wished>) = wanted.into_iter().partition(|file| wishes.is_stopped(&file.hash));
     // Of many only so many are wanted at once.
@@ -294,12 +309,15 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
     }
     let blobs = crate::blobs::of(peer)?.clone();
     crate::blobs::beside(move || {
-        let (mut came, mut to_come) = (Vec::new(), Vec::new());
+        let (mut came, mut to_come) = (Vec::new(), failed);
         for (mut file, name) in broken {
             let bad = file.bytes_total - file.bytes_here;
             if blobs.len_of(&file.hash).is_some() {
                 (file.bytes_here, file.state) = (file.bytes_total, State::Mended);
-                file.text = format!("{name} is whole again: {bad} of its {} bytes were damaged and came again from others", file.bytes_total);
+                file.text = match bad {
+                    0 => format!("{name} can be checked again: all of its {} bytes are good", file.bytes_total),
+                    _ => format!("{name} is whole again: {bad} of its {} bytes were damaged and came again from others", file.bytes_total),
+                };
                 came.push(file);
                 continue;
             }
@@ -320,13 +338,19 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
     .await
 }
 
-/// Makes parts of files that are damaged, of what is good of them. Answers these with what they are called, and where they are named.
-fn break_up(store: &Store, files: Vec<FileReport>) -> Result<(Vec<Broken>, Vec<Wished>), StorageError> {
-    let Some(blobs) = store.blobs() else { return Ok((Vec::new(), Vec::new())) };
+/// Makes parts of files that are damaged, of what is good of them. Answers these with what they are called, and where they are named;
+/// and those that stay as they are, because they cannot be looked through.
+fn break_up(store: &Store, files: Vec<FileReport>) -> Result<(Vec<Broken>, Vec<Wished>, Vec<FileReport>), StorageError> {
+    let Some(blobs) = store.blobs() else { return Ok(Default::default()) };
     let rows = store.snapshot();
-    let (mut broken, mut wanted, mut named) = (Vec::new(), Vec::new(), store.places(&rows));
-    for file in files {
-        blobs.break_up(&file.hash)?;
+    let (mut broken, mut wanted, mut failed, mut named) = (Vec::new(), Vec::new(), Vec::new(), store.places(&rows));
+    for mut file in files {
+        if let Err(error) = blobs.break_up(&file.hash) {
+            let (_, name) = called(store, &file.hash, &named.of(&file.hash)?);
+            file.text = format!("{name} could not be looked through, and stays as it is: {error}");
+            failed.push(file);
+            continue;
+        }
         if let Some(part) = blobs.open_partial(&file.hash).filter(|_| blobs.len_of(&file.hash).is_none()) {
             part.damaged_pieces()?.into_iter().try_for_each(|piece| part.lose(piece))?;
         }
@@ -335,10 +359,11 @@ fn break_up(store: &Store, files: Vec<FileReport>) -> Result<(Vec<Broken>, Vec<W
         // What was cut short has another length than it had.
         let place = places.into_iter().max_by_key(|place| (place.is_visible, place.len == file.bytes_total, place.space.key == store.space()));
         let wish = |place: BlobPlace| Wished { hash: file.hash, space: place.space.key, path: place.path, len: place.len };
-        wanted.extend(place.filter(|place| place.is_visible).map(wish));
+        let is_whole = blobs.len_of(&file.hash).is_some();
+        wanted.extend(place.filter(|place| place.is_visible && !is_whole).map(wish));
         broken.push((file, name));
     }
-    Ok((broken, wanted))
+    Ok((broken, wanted, failed))
 }
 
 /// Fetches what is missing from others and puts it back. Answers what was done, and what could not be.

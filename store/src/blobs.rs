@@ -177,6 +177,7 @@ impl Blobs {
             looked_through: Mutex::default(),
         }));
         let kept: u64 = blobs.list()?.into_iter().chain(blobs.partials()?).map(|(_, len)| len).sum();
+        blobs.put_back()?;
         blobs.count(i128::from(kept) + i128::from(bytes_of_uploads(&folder.join(UPLOADS))?));
         Ok(blobs)
     }

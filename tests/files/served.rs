@@ -34,6 +34,52 @@ fn a_large_file_comes_back_whole_and_in_parts() {
     assert_eq!(peer.send("PUT", "/film", &[BINARY, ("If-Match", &tag)], bytes(70_000, 2)).status, 200);
 }
 
+/// Who goes on with a download says which file he has a part of: of another one he gets all. A small file is kept in another way.
+#[test]
+fn a_part_is_of_the_file_that_was_asked_for_or_all_of_it_comes() {
+    let peer = Peer::start();
+    for len in [20_000, 300_000] {
+        put(&peer, "/x", &bytes(len, 3));
+        let old = peer.send("GET", "/x", &[], "").header("etag").expect("a tag").to_owned();
+        put(&peer, "/x", &bytes(len, 4));
+        let new = peer.send("GET", "/x", &[], "").header("etag").expect("a tag").to_owned();
+        let half = format!("bytes={}-", len / 2);
+        let part = peer.send("GET", "/x", &[("Range", &half), ("If-Range", &new)], "");
+        assert!(part.status == 206 && part.body == bytes(len, 4)[len / 2..], "{len}");
+        let all = peer.send("GET", "/x", &[("Range", &half), ("If-Range", &old)], "");
+        assert!(all.status == 200 && all.body == bytes(len, 4), "{len}: {}", all.status);
+        assert_eq!(all.header("content-range"), None);
+        // HEAD tells of all of it: nothing but GET has ranges.
+        let head = peer.send("HEAD", "/x", &[("Range", &half)], "");
+        let length = len.to_string();
+        assert_eq!((head.status, head.header("content-range"), head.header("content-length")), (200, None, Some(length.as_str())));
+        assert_eq!(peer.send("GET", "/x", &[("Range", "bytes=400000-")], "").status, 416);
+    }
+}
+
+/// A copy of a home without the trees of files, as from a backup of something else: what was lost can be made anew.
+#[test]
+fn a_file_whose_bytes_are_good_is_mended_from_them() {
+    let peer = Peer::start();
+    let film = bytes(3_000_000, 9);
+    put(&peer, "/film", &film);
+    let tree = files(peer.home()).into_iter().find(|file| file.extension().is_some_and(|kind| kind == "tree")).expect("a tree");
+    std::fs::remove_file(&tree).expect("it is there");
+    assert_eq!(peer.send("GET", "/film", &[], "").problem(500)["type"], "/.sys/problems/blob-damaged");
+    crate::peers::neighbours::poll("it is mended", || {
+        let answer = peer.send("GET", "/film", &[], "");
+        (answer.status == 200 && answer.body == film).then_some(())
+    });
+    std::fs::write(&tree, vec![0; 100]).expect("room");
+    let told = |repair: &str| peer.send("POST", "/.sys/fsck", &[], repair).json();
+    let problems = told("")["problems"].to_string();
+    assert!(problems.contains("the bytes of the file at /film are good"), "{problems}");
+    let repaired = told("{\"repair\":true}");
+    assert!(repaired["repaired"].to_string().contains("can be checked again"), "{repaired}");
+    assert_eq!(repaired["problems"], serde_json::json!([]));
+    assert!(peer.send("GET", "/film", &[], "").body == film);
+}
+
 #[test]
 fn what_a_file_is_shows_in_its_parent() {
     let peer = Peer::start();

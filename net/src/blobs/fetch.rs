@@ -1329,6 +1329,10 @@ mod tests {
     /// Mal names a film as one byte longer than it is, and sends all of it but the last piece, which nobody can. Then somebody reads it
     /// where it has its true length.
     #[tokio::test(start_paused = true)]
+    // What the disk does not give now it may give later, and nobody else may have what the owner put in.
+    if matches!(damage, Damage::Io(_)) && partial.is_owners() {
+        return;
+    }
     async fn a_length_that_does_not_show_keeps_nobody_from_the_true_one() {
         use timebus_store::store::{Config, lock_home};
 

@@ -358,17 +358,30 @@ fn missing(ask: &Ask, wanted: &Wanted) -> Problem {
 
 /// Lets what is damaged of a file come again from others who have it.
 pub(super) fn mend(blobs: &Blobs, hash: BlobHash, damage: &Damage) {
-    let blobs = blobs.clone();
-    if matches!(damage, Damage::At { .. }) {
-        tokio::task::spawn_blocking(move || match blobs.break_up(&hash) {
-            Ok(true) => tracing::warn!(%hash, "what is damaged of a file has to come again"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%hash, %error, "a damaged file could not be looked through"),
-        });
+    match damage {
+        Damage::Io(error) => mend_if_unreadable(blobs, hash, error),
+        _ => look_through(blobs, hash),
+    }
+}
+
+/// Makes anew what the bytes of a file are checked by, if it is that which cannot be read. Where there is nothing to open files with,
+/// nothing is wrong with this one.
+pub(super) fn mend_if_unreadable(blobs: &Blobs, hash: BlobHash, error: &std::io::Error) {
+    if !crate::files::are_too_many_open(error) {
+        look_through(blobs, hash);
     }
 }
 
 fn damaged(ask: &Ask, wanted: &Wanted, damage: &Damage) -> Problem {
+fn look_through(blobs: &Blobs, hash: BlobHash) {
+    let blobs = blobs.clone();
+    tokio::task::spawn_blocking(move || match blobs.break_up(&hash) {
+        Ok(true) => tracing::warn!(%hash, "what is damaged of a file has to come again"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%hash, %error, "a damaged file could not be looked through"),
+    });
+}
+
     if let (Some(_), Ok(blobs)) = (ask.peer.network(), super::of(&ask.peer)) {
         mend(blobs, wanted.hash, damage);
     }

@@ -1,7 +1,7 @@
 //! Blobs of which a part is here: what others send is checked piece by piece, kept over restarts, and sent on.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,9 @@ use bao_tree::{BaoTree, ChunkNum, ChunkRanges};
 
 use crate::ids::TimelineId;
 
-use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, ORIGIN, SaveError, TREE, make_folder, remove_if_there, sync_folder, with_ending};
+use super::tree::TreeHasher;
+use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, ORIGIN, SaveError, TEMPORARY, TREE};
+use super::{make_folder, open_read, remove_if_there, sync_folder, with_ending};
 
 /// Bytes that are asked for and sent at once: eight groups with the way from the root to them.
 pub const PIECE_BYTES: u64 = 128 * 1024;
@@ -25,6 +27,8 @@ pub const PIECES_MAX: u64 = 4 * 1024 * 1024;
 pub(super) const FOLDER: &str = "part";
 /// Ends the name of the file that says which pieces are here.
 pub(super) const HAVE: &str = ".have";
+/// Read at once when all of a blob is hashed.
+const HASH_BYTES: usize = 256 * 1024;
 /// Pieces after which that is written, so that a crash costs no more.
 const SAVE_PIECES: u32 = 64;
 
@@ -142,10 +146,11 @@ impl Blobs {
         let file = self.file_for(&hash, len, others)?;
         if !file.exists() {
             // What a crash left of one that is at its place, or was removed.
-            remove_if_there(&with_ending(&file, HAVE)).map_err(SaveError::Io)?;
+            [HAVE, TREE].iter().try_for_each(|ending| remove_if_there(&with_ending(&file, ending))).map_err(SaveError::Io)?;
         }
         if let Some(timeline) = timeline
             && !with_ending(&file, HAVE).exists()
+            && !is_owners_left(&file)
         {
             // Nothing is known to be here of it, whatever a crash left.
             remove_if_there(&file).and_then(|()| super::origin::begin(&file, timeline)).map_err(SaveError::Io)?;
@@ -154,7 +159,7 @@ impl Blobs {
         let tree = open(&with_ending(&file, TREE)).map_err(SaveError::Io)?;
         let bytes = usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX);
         // The length first: a file about a blob of another length says nothing about this one.
-        let saved = std::fs::read(with_ending(&file, HAVE)).ok();
+        let saved = read_have(&file).map_err(SaveError::Io)?;
         let saved = saved.as_deref().and_then(|saved| saved.strip_prefix(&len.to_le_bytes())).filter(|saved| saved.len() == bytes);
         let mut have = saved.map_or_else(|| vec![0; bytes], <[u8]>::to_vec);
         let behind = (bytes as u64 * 8 - pieces_of(len)) as u32;
@@ -167,8 +172,8 @@ impl Blobs {
     }
 
     /// Makes a blob of which some bytes are damaged one of which a part is here, so that the rest can come again. Reads all of it.
-    /// Whoever has it open goes on with what he has. Says whether it was damaged; while the disk fails nothing is done, nor while
-    /// another look at it is under way, which finds the same.
+    /// Whoever has it open goes on with what he has. Where only the tree is damaged, that is made anew. Says whether bytes were damaged;
+    /// while the disk fails nothing is done, nor while another look at it is under way, which finds the same.
     ///
     /// # Errors
     ///
@@ -183,30 +188,153 @@ impl Blobs {
     }
 
     fn break_up_alone(&self, hash: &BlobHash) -> io::Result<bool> {
+        if self.mend_tree(hash)? {
+            return Ok(false);
+        }
         let Some(blob) = self.open_blob(*hash)? else { return Ok(false) };
         let len = blob.len();
         let (have, bytes) = good_pieces(&blob)?;
-        let file = self.folder().join(FOLDER).join(hash.to_string());
+        let folder = self.folder().join(FOLDER);
+        let file = folder.join(hash.to_string());
         let _alone = super::lock(&self.0.moves);
         // The same may have been put there again meanwhile.
         let is_same = std::fs::metadata(self.path(hash)).is_ok_and(|about| about.ino() == blob.data_file().metadata().map_or(0, |own| own.ino()));
-        if bytes == len || !is_same || file.exists() {
+        if !is_same || file.exists() {
             return Ok(false);
         }
-        make_folder(&self.folder().join(FOLDER))?;
-        // The bytes first: from then on it is not whole. What is good is said last: a crash before that costs bytes, no damage.
-        std::fs::rename(self.path(hash), &file)?;
-        for ending in [TREE, ORIGIN] {
-            match std::fs::rename(with_ending(&self.path(hash), ending), with_ending(&file, ending)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        // What is good, and what shows it, first: without bytes that says nothing, and bytes without it would be of no use.
+        make_folder(&folder)?;
+        if let Some(mut tree) = blob.tree_file() {
+            io::Seek::rewind(&mut tree)?;
+            write_synced(&with_ending(&file, TREE), &mut tree)?;
         }
-        remove_if_there(&self.unused_path(hash))?;
         save(&file, len, &have)?;
+        sync_folder(&folder)?;
+        std::fs::rename(self.path(hash), &file)?;
         self.count(i128::from(bytes) - i128::from(len));
+        match std::fs::rename(with_ending(&self.path(hash), ORIGIN), with_ending(&file, ORIGIN)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        remove_if_there(&self.tree_path(hash))?;
+        remove_if_there(&self.unused_path(hash))?;
         Ok(true)
     }
+
+    /// Whether all bytes of a blob are good. If they are, and the tree is not or cannot be read, it is made anew.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn mend_tree(&self, hash: &BlobHash) -> io::Result<bool> {
+        let lease = self.lease(*hash);
+        let mut data = match open_read(&self.path(hash)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            data => data?,
+        };
+        if blake3_of(&mut data)? != *hash.as_bytes() {
+            return Ok(false);
+        }
+        let is_good = |blob: &super::Blob| good_pieces(blob).is_ok_and(|(_, bytes)| bytes == blob.len());
+        if self.open_blob(*hash).is_ok_and(|blob| blob.as_ref().is_some_and(is_good)) {
+            return Ok(true);
+        }
+        io::Seek::rewind(&mut data)?;
+        let name = timebus_identity::z32::encode(&timebus_identity::random_bytes::<15>());
+        let new = with_ending(&self.folder().join(TEMPORARY).join(name), TREE);
+        let written = write_synced(&new, &mut Pairs { data, hasher: TreeHasher::default(), ready: io::Cursor::default(), is_over: false });
+        let moved = written.and_then(|()| {
+            let _alone = super::lock(&self.0.moves);
+            std::fs::rename(&new, self.tree_path(hash))
+        });
+        if moved.is_err() {
+            remove_if_there(&new)?;
+        }
+        drop(lease);
+        moved.map(|()| true)
+    }
+
+    /// Puts blobs back that a crash left among the parts: they are whole, or were when they were moved there, and nothing says which
+    /// of their pieces are good. What is fetched from others says first for whom.
+    pub(super) fn put_back(&self) -> io::Result<()> {
+        let names = match std::fs::read_dir(self.folder().join(FOLDER)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names?,
+        };
+        for name in names {
+            let name = name?.file_name();
+            let Some(hash) = name.to_str().and_then(BlobHash::parse) else { continue };
+            let ([file, _], path) = (self.part_files(&hash), self.path(&hash));
+            if !is_owners_left(&file) || path.exists() {
+                continue;
+            }
+            path.parent().map_or(Ok(()), make_folder)?;
+            match std::fs::rename(with_ending(&file, TREE), self.tree_path(&hash)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => std::fs::rename(&file, &path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether there are bytes of which neither is known which are good nor that they came from others: the owner's, then.
+pub(super) fn is_owners_left(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|about| about.len() > 0) && [HAVE, ORIGIN].iter().all(|ending| !with_ending(file, ending).exists())
+}
+
+/// What is written down of a part. That it cannot be read now does not mean that nothing is.
+pub(super) fn read_have(file: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(with_ending(file, HAVE)) {
+        Ok(saved) => Ok(Some(saved)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn blake3_of(data: &mut File) -> io::Result<[u8; 32]> {
+    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; HASH_BYTES]);
+    loop {
+        match data.read(&mut buffer)? {
+            0 => return Ok(*hasher.finalize().as_bytes()),
+            len => hasher.update(&buffer[..len]),
+        };
+    }
+}
+
+/// The tree of bytes, read as they are.
+struct Pairs {
+    data: File,
+    hasher: TreeHasher,
+    ready: io::Cursor<Vec<u8>>,
+    is_over: bool,
+}
+
+impl io::Read for Pairs {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let len = self.ready.read(out)?;
+            if len > 0 || self.is_over {
+                return Ok(len);
+            }
+            let mut buffer = vec![0; HASH_BYTES];
+            match self.data.read(&mut buffer)? {
+                0 => {
+                    self.hasher.finish();
+                    self.is_over = true;
+                }
+                len => self.hasher.update(&buffer[..len]),
+            }
+            self.ready = io::Cursor::new(self.hasher.take_pairs());
+        }
+    }
+}
+
+fn write_synced(file: &Path, from: &mut impl io::Read) -> io::Result<()> {
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    io::copy(from, &mut out)?;
+    out.flush()?;
+    out.sync_all()
 }
 
 /// Which pieces of a whole blob are good: one bit for each, lowest first; and their bytes.
@@ -542,6 +670,12 @@ impl super::Blob {
     ///
     /// What the system says.
     pub fn good_bytes(&self) -> io::Result<u64> {
+        // Without the tree it shows of all of them together.
+        let mut data = self.data_file().try_clone()?;
+        io::Seek::rewind(&mut data)?;
+        if blake3_of(&mut data)? == *self.hash().as_bytes() {
+            return Ok(self.len());
+        }
         good_pieces(self).map(|(_, bytes)| bytes)
     }
 }
@@ -742,6 +876,101 @@ mod tests {
             assert!(to.open_blob(hash).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data);
             assert_eq!((to.bytes(), to.partials().expect("a list").len()), (len as u64, 0));
         }
+    }
+
+    /// Somebody made a copy of a home without trees, a sector of one is bad, or it cannot be opened just now.
+    #[test]
+    fn whatever_is_wrong_with_the_tree_of_a_blob_its_good_bytes_stay() {
+        let (_a, to) = blobs();
+        let (whole, data) = blob(&to, 1_000_000);
+        let (hash, tree) = (whole.hash(), to.tree_path(&whole.hash()));
+        drop(whole);
+        let good = std::fs::read(&tree).expect("is there");
+        let is_whole = || to.open_blob(hash).expect("opens").expect("is here").read(0..u64::MAX).is_ok_and(|read| read == data);
+        let spoil: [&dyn Fn(); 4] = [
+            &|| std::fs::remove_file(&tree).expect("is there"),
+            &|| std::fs::write(&tree, &good[..100]).expect("room"),
+            &|| std::fs::write(&tree, vec![0; good.len()]).expect("room"),
+            &|| std::os::unix::fs::symlink("/nowhere", &tree).expect("room"),
+        ];
+        for (number, spoil) in spoil.iter().enumerate() {
+            if number == 3 {
+                std::fs::remove_file(&tree).expect("is there");
+            }
+            spoil();
+            assert!(to.open_blob(hash).map_or(true, |blob| blob.expect("is here").read(0..1).is_err()), "{number}");
+            assert!(!to.break_up(&hash).expect("looks"), "no byte is damaged: {number}");
+            assert!(is_whole() && std::fs::read(&tree).expect("is there") == good, "{number}");
+            assert_eq!((to.partials().expect("a list"), to.bytes()), (vec![], 1_000_000));
+        }
+        // What nobody can replace is left alone, and so are the bytes.
+        std::fs::remove_file(&tree).expect("is there");
+        std::fs::create_dir(&tree).expect("room");
+        assert!(to.break_up(&hash).is_err());
+        assert!(to.open_blob(hash).expect("opens").expect("is here").good_bytes().is_ok_and(|bytes| bytes == 1_000_000));
+        std::fs::remove_dir(&tree).expect("is there");
+        assert!(!to.break_up(&hash).expect("looks") && is_whole());
+        assert_eq!(std::fs::read_dir(to.folder().join(TEMPORARY)).expect("a folder").count(), 0);
+    }
+
+    /// The disk is full, or too many files are open.
+    #[test]
+    fn a_damaged_blob_stays_where_it_is_while_it_cannot_be_said_what_is_good() {
+        let (_temp, to) = blobs();
+        let (whole, mut data) = blob(&to, 1_000_000);
+        let hash = whole.hash();
+        data[7] ^= 1;
+        std::fs::write(to.path(&hash), &data).expect("room");
+        let have = with_ending(&to.part_files(&hash)[0], HAVE);
+        std::fs::create_dir_all(&have).expect("room");
+        assert!(to.break_up(&hash).is_err());
+        assert_eq!((to.len_of(&hash), to.bytes(), to.has_partial(&hash)), (Some(1_000_000), 1_000_000, false));
+        assert!(std::fs::read(to.path(&hash)).expect("is there") == data && to.tree_path(&hash).exists());
+        // As long as it cannot be read what is here of a part, nothing is taken for lost.
+        std::fs::remove_dir(&have).expect("is empty");
+        assert!(to.break_up(&hash).expect("looks"));
+        let said = std::fs::read(&have).expect("is there");
+        std::fs::remove_file(&have).expect("is there");
+        std::fs::create_dir(&have).expect("room");
+        let timeline = TimelineId([1; 32]);
+        for len in [10, 1_000_000] {
+            assert!(matches!(to.fetch(hash, len, &timeline), Err(SaveError::Io(_))));
+        }
+        std::fs::remove_dir(&have).expect("is empty");
+        std::fs::write(&have, said).expect("room");
+        assert_eq!(to.fetch(hash, 1_000_000, &timeline).expect("room").bytes_here(), 1_000_000 - PIECE_BYTES);
+    }
+
+    /// So a version before this one left them, where a tree could not be opened.
+    #[test]
+    fn bytes_of_the_owner_of_which_nothing_is_known_outlive_all_and_come_back() {
+        let (temp, to) = blobs();
+        let (whole, data) = blob(&to, 300_000);
+        let (hash, file) = (whole.hash(), to.part_files(&whole.hash())[0].clone());
+        drop(whole);
+        make_folder(&to.folder().join(FOLDER)).expect("room");
+        std::fs::rename(to.path(&hash), &file).expect("is there");
+        std::fs::rename(to.tree_path(&hash), with_ending(&file, TREE)).expect("is there");
+        for len in [10, 300_000, 300_001] {
+            drop(to.fetch(hash, len, &TimelineId([1; 32])).expect("room"));
+            assert!(std::fs::read(&file).expect("is there").starts_with(&data), "{len}");
+        }
+        drop(to);
+        for ending in ["", TREE] {
+            let _ = std::fs::remove_file(with_ending(&with_ending(&file, ".other"), ending));
+        }
+        let to = Blobs::open(&temp.path().join("blobs"), Limits::default()).expect("opens");
+        assert!(to.open_blob(hash).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data);
+        assert_eq!((to.partials().expect("a list"), to.bytes()), (vec![], 300_000));
+        // What was fetched, and of which nothing is known, is begun anew.
+        assert!(to.remove(&hash).expect("removed"));
+        let part = to.fetch(hash, 300_000, &TimelineId([1; 32])).expect("room");
+        std::fs::write(&file, &data[..1000]).expect("room");
+        drop(part);
+        let to = Blobs::open(&temp.path().join("blobs"), Limits::default()).expect("opens");
+        assert_eq!(to.len_of(&hash), None);
+        drop(to.fetch(hash, 300_000, &TimelineId([1; 32])).expect("room"));
+        assert_eq!(std::fs::metadata(&file).expect("is there").len(), 0);
     }
 
     /// A download was cut off and begun again, and pieces of before are still being written.

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::partial::{FOLDER, HAVE, PIECE_BYTES, Partial, piece_bytes, pieces_of};
+use super::partial::{FOLDER, HAVE, PIECE_BYTES, Partial, is_owners_left, piece_bytes, pieces_of, read_have};
 use super::{BlobHash, Blobs, ORIGIN, SaveError, TREE, remove_if_there, with_ending};
 
 /// Ends the name of the second part of a blob.
@@ -25,15 +25,20 @@ impl Blobs {
     /// Where a part of this length is or begins, while others are open. One of which less is here may have to go for it.
     pub(super) fn file_for(&self, hash: &BlobHash, len: u64, others: &[Arc<Partial>]) -> Result<PathBuf, SaveError> {
         let files = self.part_files(hash);
-        if let Some(file) = files.iter().find(|file| Said::read(file).is_some_and(|said| said.len == len)) {
-            return Ok(file.clone());
+        for file in &files {
+            if Said::read(file).map_err(SaveError::Io)?.is_some_and(|said| said.len == len) {
+                return Ok(file.clone());
+            }
         }
         let mut weakest: Option<(u64, &PathBuf)> = None;
         for file in files.iter().filter(|file| others.iter().all(|other| other.file() != *file)) {
-            let Some(said) = Said::read(file) else {
+            let Some(said) = Said::read(file).map_err(SaveError::Io)? else {
                 // Bytes behind the end would stay there for good.
                 if std::fs::metadata(file).is_ok_and(|about| about.len() > len) {
                     remove(file).map_err(SaveError::Io)?;
+                    if is_owners_left(file) {
+                        continue;
+                    }
                 }
                 return Ok(file.clone());
             };
@@ -43,7 +48,7 @@ impl Blobs {
             }
         }
         let Some((bytes, file)) = weakest else {
-            let len = others.first().map(|other| other.len()).or_else(|| Some(Said::read(&files[0])?.len));
+            let len = others.first().map(|other| other.len()).or_else(|| Some(Said::read(&files[0]).ok()??.len));
             return Err(SaveError::OtherLength { len: len.unwrap_or_default() });
         };
         remove(file).map_err(SaveError::Io)?;
@@ -57,7 +62,7 @@ impl Blobs {
         if !other.exists() {
             return file.exists().then_some(file);
         }
-        let worth = |file: &Path| Said::read(file).map(|said| (said.shows_len(), said.bytes()));
+        let worth = |file: &Path| Said::read(file).ok()?.map(|said| (said.shows_len(), said.bytes()));
         if worth(&file) >= worth(&other) { file.exists().then_some(file) } else { Some(other) }
     }
 
@@ -72,7 +77,7 @@ impl Blobs {
     pub fn open_partial(&self, hash: &BlobHash) -> Option<Arc<Partial>> {
         // Not while a blob is being moved there.
         let alone = super::lock(&self.0.moves);
-        let said = Said::read(&self.part_file(hash)?)?;
+        let said = Said::read(&self.part_file(hash)?).ok()??;
         drop(alone);
         self.part(*hash, said.len, None).ok()
     }
@@ -83,7 +88,7 @@ impl Blobs {
         let mut found: Vec<Arc<Partial>> = parts.iter().filter(|((of, _), _)| of == hash).filter_map(|(_, part)| part.upgrade()).collect();
         drop(parts);
         found.retain(|part| !part.is_placed());
-        for said in self.part_files(hash).iter().filter_map(|file| Said::read(file)) {
+        for said in self.part_files(hash).iter().filter_map(|file| Said::read(file).ok()?) {
             if found.iter().all(|part| part.len() != said.len) {
                 found.extend(self.part(*hash, said.len, None).ok());
             }
@@ -192,11 +197,14 @@ struct Said {
 }
 
 impl Said {
-    fn read(file: &Path) -> Option<Self> {
-        let saved = std::fs::read(with_ending(file, HAVE)).ok().filter(|_| file.exists())?;
-        let (len, have) = saved.split_first_chunk()?;
+    /// # Errors
+    ///
+    /// What the system says: then it is not known what is here.
+    fn read(file: &Path) -> io::Result<Option<Self>> {
+        let Some(saved) = read_have(file)?.filter(|_| file.exists()) else { return Ok(None) };
+        let Some((len, have)) = saved.split_first_chunk() else { return Ok(None) };
         let len = u64::from_le_bytes(*len);
-        (have.len() as u64 == pieces_of(len).div_ceil(8)).then(|| Self { len, have: have.to_vec() })
+        Ok((have.len() as u64 == pieces_of(len).div_ceil(8)).then(|| Self { len, have: have.to_vec() }))
     }
 
     fn shows_len(&self) -> bool {

@@ -42,8 +42,11 @@ pub struct Blob {
 impl Blob {
     pub(super) fn new(data: File, tree: &Path, lease: Lease) -> io::Result<Self> {
         let len = data.metadata()?.len();
-        // A blob of one group has no inner nodes, and where the tree is lost every pair is wrong.
-        let tree = if len > GROUP_BYTES { open_read(tree).ok() } else { None };
+        // A blob of one group has no inner nodes, and where the tree is lost every pair is wrong. One that cannot be opened now is not lost.
+        let tree = match (len > GROUP_BYTES).then(|| open_read(tree)) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            tree => tree.and_then(Result::ok),
+        };
         let outboard = PostOrderOutboard { root: (*lease.hash.as_bytes()).into(), tree: BaoTree::new(len, BLOCK_SIZE), data: tree };
         Ok(Self { data, outboard, lease })
     }
