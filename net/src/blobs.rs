@@ -28,6 +28,7 @@ mod flying;
 pub mod frame;
 pub(crate) mod given;
 pub(crate) mod named;
+mod open;
 pub mod pace;
 pub mod pieces;
 pub(crate) mod queue;

@@ -42,6 +42,11 @@ const STRANGERS_PARTS: usize = 3;
 const PARTS: usize = 4;
 /// Connections from one address of those who have not proven who they are.
 const STRANGERS_OF_ONE_MAX: usize = 256;
+/// How long it is waited until the next connection is accepted where one could not be, twice as long each time.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often that is told.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long open requests may go on when the peer stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -151,16 +156,21 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();
         async move {
+            let mut failing = Failing::default();
             loop {
                 match listener.accept().await {
                     Ok((stream, from)) => {
+                        failing.is_over();
                         if accepted.send((stream, from, app.clone())).await.is_err() {
                             return;
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        let (pause, is_told) = failing.again(tokio::time::Instant::now());
+                        if is_told {
+                            tracing::warn!(%error, "connections cannot be accepted");
+                        }
+                        tokio::time::sleep(pause).await;
                     }
                 }
             }
@@ -202,6 +212,29 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     };
     let _ = tokio::time::timeout(STOP_TIMEOUT, goodbyes).await;
     Ok(())
+}
+
+/// That no connection can be accepted, as when too many files are open.
+#[derive(Debug, Default)]
+struct Failing {
+    pause: Duration,
+    told: Option<tokio::time::Instant>,
+}
+
+impl Failing {
+    /// After how long it is tried again, and whether it is told: once in a while.
+    fn again(&mut self, now: tokio::time::Instant) -> (Duration, bool) {
+        self.pause = (self.pause * 2).clamp(ACCEPT_PAUSE_MIN, ACCEPT_PAUSE_MAX);
+        let is_told = self.told.is_none_or(|told| now.duration_since(told) >= ACCEPT_TOLD_EVERY);
+        if is_told {
+            self.told = Some(now);
+        }
+        (self.pause, is_told)
+    }
+
+    fn is_over(&mut self) {
+        self.pause = Duration::ZERO;
+    }
 }
 
 /// Serves one connection inside the process to the owner.
@@ -400,6 +433,24 @@ mod tests {
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.ok()?;
         head.split(' ').nth(1)?.parse().ok()
+    }
+
+    #[test]
+    fn that_nothing_can_be_accepted_is_tried_ever_more_seldom_and_told_once_a_minute() {
+        let (mut failing, began) = (Failing::default(), tokio::time::Instant::now());
+        let (mut at, mut told) = (Duration::ZERO, Vec::new());
+        let mut pauses = Vec::new();
+        while at < Duration::from_secs(150) {
+            let (pause, is_told) = failing.again(began + at);
+            if is_told {
+                told.push(at.as_secs());
+            }
+            pauses.push(pause.as_millis());
+            at += pause;
+        }
+        assert_eq!((told, &pauses[..6]), (vec![0, 60, 120], &[50, 100, 200, 400, 800, 1000][..]));
+        failing.is_over();
+        assert_eq!(failing.again(began + at), (ACCEPT_PAUSE_MIN, false), "it comes and goes");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -223,6 +223,75 @@ fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
     poll("it made room", || (whole_files(bob.home()) == 1).then_some(()));
 }
 
+#[test]
+fn who_took_a_file_and_went_is_told_to_have_it() {
+    let (alice, bob) = pair();
+    assert_eq!(alice.send("PUT", "/film", &[MP4], bytes(300_000, 1)).status, 200);
+    until(&bob, "/@alice/film", "the film's name", |answer| answer.status == 200);
+    assert_eq!(bob.send("GET", "/@alice/film", &[], "").body.len(), 300_000);
+    poll("it is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    let told = || alice.send("GET", "/.sys/blobs", &[], "").json()["transfers"][0].clone();
+    poll("he says so", || (told()["given_to"][0]["has_bytes"] == 300_000).then_some(()));
+    drop(bob.stop());
+    poll("he went", || (told()["readers"] == 0).then_some(()));
+    assert_eq!(told()["given_to"][0]["has_bytes"], 300_000, "{}", told());
+}
+
+/// What is kept at a place of one's own names the same bytes, and no others but her have them.
+#[test]
+fn a_copy_of_what_names_a_file_gets_its_bytes_from_where_they_are() {
+    let (alice, bob) = pair();
+    let film = bytes(300_000, 1);
+    assert_eq!(alice.send("PUT", "/film", &[MP4], &film).status, 200);
+    let described = until(&bob, "/@alice", "the film's name", |answer| answer.text().contains("@blob")).json();
+    let named = described["film"].to_string();
+    assert_eq!(bob.send("PUT", "/mycopy", &[("Content-Type", "application/json")], named).status, 200);
+    let got = bob.send("GET", "/mycopy", &[("Prefer", "wait=60")], "");
+    assert!(got.status == 200 && got.body == film, "{}", got.text());
+    assert_eq!(alice.send("DELETE", "/film", &[], "").status, 200);
+    poll("it is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    drop(alice);
+    assert!(bob.restart().send("GET", "/mycopy", &[], "").body == film);
+}
+
+/// Many small files go to a friend at once from a peer that may have few files open.
+#[test]
+fn whoever_may_have_few_files_open_gives_many_and_keeps_its_own() {
+    const FILES: usize = 300;
+    let few = |limit: &str, home| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), crate::peer::PROGRAM]);
+        Peer::launch(home, &mut command).unwrap_or_else(|(home, status)| panic!("the peer ended with {status}\n{}", home.log()))
+    };
+    let alice = few("ulimit -n 256", Home::new());
+    let bob = few("ulimit -S -n 200", Home::new());
+    // Nobody has to know of such a limit, where it is not the system's.
+    if let Ok(limits) = std::fs::read_to_string(format!("/proc/{}/limits", bob.pid())) {
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+        let [soft, hard] = [3, 4].map(|at| line.split_whitespace().nth(at).and_then(|limit| limit.parse::<u64>().ok()).unwrap_or(u64::MAX));
+        assert!(soft > 200 || hard <= 200, "{line}");
+    }
+    join(&bob, &invite(&alice, &[]), "alice");
+    for number in 0..FILES {
+        let put = alice.send("PUT", &format!("/many/{number}"), &[("Content-Type", "image/png")], bytes(70_000, number as u64));
+        assert_eq!(put.status, 200, "{}", put.text());
+    }
+    until(&bob, "/@alice/many", "all of them", |answer| answer.text().matches("@blob").count() == FILES);
+    json(bob.home(), &["files", "pin", "@alice/many"]);
+    let most = std::cell::Cell::new(0);
+    poll("all of them", || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", alice.pid())).map_or(0, Iterator::count);
+        most.set(most.get().max(open));
+        (whole_files(bob.home()) == FILES).then_some(())
+    });
+    assert!(most.get() < 230, "{} files were open", most.get());
+    assert_eq!(whole_files(alice.home()), FILES);
+    assert!(!alice.home().log().contains("cannot be accepted"), "{}", alice.home().log());
+    for number in [0, FILES / 2, FILES - 1] {
+        assert!(alice.send("GET", &format!("/many/{number}"), &[], "").body == bytes(70_000, number as u64));
+    }
+}
+
 /// What is here of others for the time being is in nobody's way; and a pin for which there is no room says so.
 #[test]
 fn files_of_others_make_room_for_ones_own_and_what_cannot_be_kept_is_told() {

@@ -29,10 +29,28 @@ pub(crate) const PORT: u16 = 7007;
 const PORTS_TRIED: u16 = 100;
 /// How long another command may hold the home, or a peer take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Files and connections that are open at once, where the system lets the user decide: all connections that a peer takes, and what
+/// is read for them.
+const FILES_MAX: u64 = 65_536;
+/// The same on systems where that is too much.
+const FILES_MAX_LESS: u64 = 10_240;
 /// How long closing the store may take.
 const CLOSING_MAX: Duration = Duration::from_secs(45);
 
+/// Has the system let this process open as many files as it may. What it lets do by itself is for programs that need few.
+fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = [FILES_MAX, FILES_MAX_LESS].into_iter().map(|max| maximum.map_or(max, |maximum| maximum.min(max)));
+    for max in raised.filter(|max| current.is_some_and(|current| current < *max)) {
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(max), maximum }).is_ok() {
+            return;
+        }
+    }
+}
+
 pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
+    open_many_files();
     let is_new = !context.home.exists();
     let deadline = Instant::now() + PATIENCE;
     let lock = loop {

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use timebus_identity::PublicKey;
 use timebus_store::blobs::partial::{PIECE_BYTES, PIECES_MAX, Partial, PieceError, pieces_of};
-use timebus_store::blobs::{Blob, BlobHash, Blobs, Damage, Lease, SaveError};
+use timebus_store::blobs::{BlobHash, Blobs, Damage, Lease, SaveError};
 use timebus_store::ids::TimelineId;
 use timebus_store::pipeline::Space;
-use timebus_store::store::Store;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use timebus_store::store::{StorageError, Store};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ use super::exchange::{Exchange, Input, LinkId, Look, Output};
 use super::frame::{BlobFrame, TYPES};
 use super::given::{Given, Speed};
 use super::named::belongs;
+use super::open::{Holding, OPEN_FOR, OpenFiles};
 use super::pace::Speeds;
 use super::pieces::Pieces;
 use super::shows::{Heard, Shown, Shows};
@@ -50,8 +51,8 @@ const GATHER_BYTES: u64 = 4 * 1024 * 1024;
 const RIGHTS_EVERY: Duration = Duration::from_secs(5);
 /// The same where nothing was stated, since rights end by time.
 const ENDED_EVERY: Duration = Duration::from_secs(60);
-/// How long an open file is kept for the next reader.
-const OPEN_FOR: Duration = Duration::from_secs(60);
+/// Pieces that are read for others at once: each may have a file open that is not kept.
+const LOADS_MAX: usize = 16;
 /// Places that name one blob and for whose sake it is looked for at once.
 const PLACES_MAX: usize = 16;
 /// How long what is fetched has to show its length, when somebody says that it is another one, and how often it is looked.
@@ -402,7 +403,8 @@ impl Fetcher {
             names: BTreeMap::new(),
             keys: BTreeMap::new(),
             fetches: HashMap::new(),
-            open: Arc::default(),
+            open: OpenFiles::default(),
+            loads: Arc::new(Semaphore::new(LOADS_MAX)),
             next_id: 1,
             began: Instant::now(),
             settled: Arc::clone(&settled),
@@ -594,15 +596,6 @@ impl Fetching {
     }
 }
 
-/// An open file that pieces are read from.
-#[derive(Clone)]
-enum Holding {
-    Whole(Arc<Blob>),
-    Part(Arc<Partial>),
-}
-
-type Open = Arc<Mutex<HashMap<BlobHash, (Holding, Instant)>>>;
-
 struct Actor {
     exchange: Exchange,
     store: Store,
@@ -612,7 +605,8 @@ struct Actor {
     names: BTreeMap<LinkId, String>,
     keys: BTreeMap<LinkId, PublicKey>,
     fetches: HashMap<BlobHash, Fetching>,
-    open: Open,
+    open: OpenFiles,
+    loads: Arc<Semaphore>,
     next_id: u64,
     began: Instant,
     settled: Arc<Notify>,
@@ -675,7 +669,7 @@ impl Actor {
     }
 
     fn tidy(&mut self) {
-        lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR);
+        self.open.tidy();
         let talked_about: BTreeSet<BlobHash> = self.exchange.transfers().map(|transfer| transfer.hash).collect();
         self.giving.retain(|hash, _| talked_about.contains(hash));
         // From whom something came, or to whom it went, is told also when he is gone.
@@ -861,7 +855,7 @@ impl Actor {
         }
         // What has come stays, for the next time and for others.
         let (partial, settled) = (fetching.partial, Arc::clone(&self.settled));
-        lock(&self.open).remove(&hash);
+        self.open.remove(&hash);
         Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = partial.keep() {
                 tracing::warn!(%error, "a part of a file may have to be fetched again");
@@ -889,7 +883,7 @@ impl Actor {
             return;
         };
         lock(&self.leaving).extend(hashes);
-        tokio::spawn(remove_parts(blobs.clone(), Arc::clone(&self.open), Arc::clone(&self.leaving), reply));
+        tokio::spawn(remove_parts(blobs.clone(), self.open.clone(), Arc::clone(&self.leaving), reply));
     }
 
     /// Holds what is here of files that are paused, and of no others.
@@ -953,7 +947,7 @@ impl Actor {
         let (progress, control, turn) = (fetching.progress.subscribe(), self.control.clone(), Arc::clone(&self.turn));
         let fetch = Fetch { partial: Arc::clone(&partial), progress, id, control, turn };
         if is_new {
-            lock(&self.open).insert(hash, (Holding::Part(Arc::clone(&partial)), Instant::now()));
+            self.open.keep(hash, Holding::Part(Arc::clone(&partial)));
             let len = partial.len();
             let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
             self.input(Input::Fetch { space, hash, len, have });
@@ -1095,14 +1089,18 @@ impl Actor {
                 });
             }
             Output::Load { link, hash, id, piece } => {
-                let (open, store, control) = (Arc::clone(&self.open), self.store.clone(), self.control.clone());
-                let uses = Arc::clone(&self.uses);
-                tokio::task::spawn_blocking(move || {
-                    let slice = load(&open, &store, hash, piece).map(Bytes::from);
-                    if let (Some(slice), Some(len)) = (&slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
-                        uses.give(hash, slice.len(), len);
-                    }
-                    let _ = control.send(Control::Input(Input::Loaded { link, hash, id, piece, slice }));
+                let (open, store, control) = (self.open.clone(), self.store.clone(), self.control.clone());
+                let (uses, loads) = (Arc::clone(&self.uses), Arc::clone(&self.loads));
+                tokio::spawn(async move {
+                    let _turn = loads.acquire().await;
+                    let loading = tokio::task::spawn_blocking(move || {
+                        let slice = load(&open, &store, hash, piece).map(Bytes::from);
+                        if let (Some(slice), Some(len)) = (&slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
+                            uses.give(hash, slice.len(), len);
+                        }
+                        let _ = control.send(Control::Input(Input::Loaded { link, hash, id, piece, slice }));
+                    });
+                    let _ = loading.await;
                 });
             }
             Output::Keep { link, hash, id, piece, slice } => {
@@ -1141,14 +1139,14 @@ impl Actor {
 
 /// Removes what is here of blobs that are to leave, as soon as nobody reads it any more. Answers when all of it is gone, or is
 /// held for long.
-async fn remove_parts(blobs: Blobs, open: Open, leaving: Arc<Mutex<BTreeSet<BlobHash>>>, reply: oneshot::Sender<()>) {
+async fn remove_parts(blobs: Blobs, open: OpenFiles, leaving: Arc<Mutex<BTreeSet<BlobHash>>>, reply: oneshot::Sender<()>) {
     let (began, mut reply) = (Instant::now(), Some(reply));
     loop {
-        let (blobs, open, all) = (blobs.clone(), Arc::clone(&open), Arc::clone(&leaving));
+        let (blobs, open, all) = (blobs.clone(), open.clone(), Arc::clone(&leaving));
         let removed = tokio::task::spawn_blocking(move || {
             let hashes: Vec<BlobHash> = lock(&all).iter().copied().collect();
             for hash in hashes {
-                lock(&open).remove(&hash);
+                open.remove(&hash);
                 match blobs.remove_partial(&hash) {
                     Ok(false) => {}
                     Ok(true) => drop(lock(&all).remove(&hash)),
@@ -1239,31 +1237,28 @@ async fn may_have(remote: Option<Remote>, store: &Store, wishes: &Wishes, look: 
 }
 
 /// Reads a piece for somebody.
-fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8>> {
-    let known = lock(open).get_mut(&hash).map(|(holding, used)| {
-        *used = Instant::now();
-        holding.clone()
-    });
-    let holding = match known {
+fn load(open: &OpenFiles, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8>> {
+    let holding = match open.find(&hash) {
         Some(holding) => holding,
         None => {
             let blobs = store.blobs()?;
-            let holding = match blobs.open_blob(hash).ok()? {
+            let opened = blobs.open_blob(hash).inspect_err(|error| {
+                tracing::warn!(%hash, %error, "a file that others want could not be opened");
+                super::serve::mend_if_unreadable(blobs, hash, error);
+            });
+            let holding = match opened.ok()? {
                 Some(blob) => Holding::Whole(Arc::new(blob)),
                 None => Holding::Part(blobs.open_partial(&hash)?),
             };
-            lock(open).insert(hash, (holding.clone(), Instant::now()));
+            open.keep(hash, holding.clone());
             holding
         }
     };
-    let slice = match &holding {
-        Holding::Whole(blob) => blob.slice(piece),
-        Holding::Part(partial) => partial.slice(piece),
-    };
-    slice
+    holding
+        .slice(piece)
         .inspect_err(|damage| {
             tracing::error!(%hash, %damage, "a file that others want is damaged");
-            lock(open).remove(&hash);
+            open.remove(&hash);
             match &holding {
                 Holding::Part(partial) => lose(partial, piece, damage),
                 Holding::Whole(_) => store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, damage)),
@@ -1316,7 +1311,7 @@ mod tests {
     }
 
     /// Lets pieces of a blob come that is fetched, as far as they were asked for.
-    async fn comes(fetcher: &Fetcher, source: &Blob, space: PublicKey, len: u64, pieces: Range<u32>) {
+    async fn comes(fetcher: &Fetcher, source: &timebus_store::blobs::Blob, space: PublicKey, len: u64, pieces: Range<u32>) {
         let hash = source.hash();
         let _ = fetcher.control.send(Control::Sources { hash, space, links: vec![(1, "mal".to_owned())] });
         fetcher.frame(1, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![(pieces.start, pieces.end)] }.encode()).await;
