@@ -261,16 +261,22 @@ impl Fetch {
         }
     }
 
-    /// Waits for a piece; `false` if nothing came for so long.
+    /// Waits for a piece; `false` if nothing came for so long. That others come, say that they have it, and go, is nothing that came.
     pub(crate) async fn piece(&mut self, piece: u32, patience: Duration) -> bool {
         loop {
-            self.progress.borrow_and_update();
+            let (pieces, is_stuck) = {
+                let progress = self.progress.borrow_and_update();
+                (progress.pieces, progress.problem.is_some())
+            };
+        let (mut came, mut since) = (self.progress.borrow().pieces, Instant::now());
             if self.partial.has(piece) {
                 return true;
             }
-            let is_stuck = self.progress.borrow().problem.is_some();
-            let patience = patience.saturating_add(self.turn.wait());
-            if is_stuck || !matches!(tokio::time::timeout(patience, self.progress.changed()).await, Ok(Ok(()))) {
+            if pieces != came {
+                (came, since) = (pieces, Instant::now());
+            }
+            let left = patience.saturating_add(self.turn.wait()).saturating_sub(since.elapsed());
+            if is_stuck || left.is_zero() || !matches!(tokio::time::timeout(left, self.progress.changed()).await, Ok(Ok(()))) {
                 return false;
             }
         }
@@ -1427,3 +1433,32 @@ mod tests {
         assert_eq!(turn.wait(), Duration::from_secs(3 * 8), "a piece of each of three takes eight seconds");
     }
 }
+    /// Mal comes, says that he has it, has it no more, and goes, again and again.
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_and_goes_keeps_nobody_waiting() {
+        use timebus_store::store::{Config, lock_home};
+
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("opens");
+        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
+        let (hash, space, len) = (BlobHash::from_bytes([3; 32]), store.space(), 300_000);
+        let mut fetch = fetcher.fetch(&store, store.own(), hash, len).await.expect("room").expect("it runs");
+        let mal = fetcher.clone();
+        let coming = tokio::spawn(async move {
+            for link in 1.. {
+                let _ = mal.control.send(Control::Sources { hash, space, links: vec![(link, "mal".to_owned())] });
+                mal.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![(0, 3)] }.encode()).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                mal.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![] }.encode()).await;
+                mal.down(link);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        let mut told = fetch.progress.clone();
+        let (patience, began) = (Duration::from_secs(20), Instant::now());
+        assert!(!fetch.piece(0, patience).await);
+        assert!((patience..patience + Duration::from_secs(1)).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert!(told.borrow_and_update().asked > 10, "he was there");
+        coming.abort();
+    }
+

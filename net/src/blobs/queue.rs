@@ -27,6 +27,8 @@ const HELD_AT_ONCE: usize = AT_ONCE / 2;
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long one file is fetched until others that wait have their turn.
 const TURN: Duration = Duration::from_secs(30);
+/// How often it is looked whether others wait.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A file that is missing: for the sake of a space, with the length that somebody says it has. What is named with several lengths
 /// is tried with each, one after the other; the true one proves itself.
@@ -60,6 +62,13 @@ impl Until {
     /// Whether it is the turn of others, or this one is not to be here any more.
     pub(crate) fn is_over(&self) -> bool {
         !self.is_missing.load(Ordering::Relaxed) || self.do_others_wait.load(Ordering::Relaxed) && Instant::now() >= self.at
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn over(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

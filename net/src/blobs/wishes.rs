@@ -574,8 +574,22 @@ async fn fetch_for(peer: &Peer, fetcher: &Fetcher, file: &Wished, until: Option<
     let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
     let Some(mut fetch) = fetching else { return Ok(Tried::InVain) };
     for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-        let is_here = fetch.piece_of_somebody(piece, FIND_MAX).await;
-        if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
+        let coming = async {
+            fetch.piece_of_somebody(piece, FIND_MAX).await || !fetch.progress.borrow().sources.is_empty() && fetch.piece(piece, STALL_MAX).await
+        };
+        let over = async {
+            match &until {
+                Some(until) => until.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Who says that he has it, and gives little or nothing, has his turn and no more.
+        let is_here = tokio::select! {
+            biased;
+            is_here = coming => is_here,
+            () = over => return Ok(Tried::GoesOn),
+        };
+        if !is_here {
             return Ok(Tried::InVain);
         }
         if until.as_ref().is_some_and(Until::is_over) {
