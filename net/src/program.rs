@@ -52,7 +52,7 @@ pub(crate) async fn answer(peer: &Peer, head: &Parts) -> Result<Response<Body>, 
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     let tag = format!("\"{}-{len}\"", env!("CARGO_PKG_VERSION"));
     insert(headers, header::ETAG.as_str(), &tag);
-    let Some(range) = ranged(&head.headers, &tag, &mut response, len) else { return Ok(response) };
+    let Some(range) = ranged(head, &tag, &mut response, len) else { return Ok(response) };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if head.method == Method::HEAD {
         return Ok(response);

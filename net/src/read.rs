@@ -17,9 +17,8 @@ use timebus_store::value::Value;
 
 use crate::accept::{Mime, negotiate};
 use crate::authority::Verb;
-use crate::blobs::serve::{Wanted, from_others, media_headers, serve};
+use crate::blobs::serve::{Wanted, from_others, media_headers, ranged, serve};
 use crate::body::{Body, Cut, header_value};
-use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
 use crate::etag::Condition;
 use crate::merge_type::{MergeType, no_text};
@@ -255,7 +254,7 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
         && let Some(write) = tree.writes.first()
         && let Some((mime, bytes)) = media(&write.value, headers)
     {
-        return Ok(serve_media(ask, response, mime, bytes));
+        return Ok(serve_media(ask, response, &tag, mime, bytes));
     }
     response.headers_mut().remove("repr-digest");
     let mut body = Vec::new();
@@ -301,24 +300,10 @@ fn media(value: &Value, headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
 }
 
 /// Stored media is served so that a browser shows it but never runs it.
-fn serve_media(ask: &Ask, mut response: Response<Body>, mime: String, bytes: Vec<u8>) -> Response<Body> {
-    let len = bytes.len() as u64;
+fn serve_media(ask: &Ask, mut response: Response<Body>, tag: &str, mime: String, bytes: Vec<u8>) -> Response<Body> {
     media_headers(ask, response.headers_mut(), &mime);
-    let range = match text(&ask.head.headers, header::RANGE) {
-        Some(range) => parse_range(range, len),
-        None => ByteRange::Whole,
-    };
-    match range {
-        ByteRange::Whole => *response.body_mut() = Body::ready(bytes),
-        ByteRange::Satisfiable(range) => {
-            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range(&range, len));
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            *response.body_mut() = Body::ready(bytes[range.start as usize..range.end as usize].to_vec());
-        }
-        ByteRange::Unsatisfiable => {
-            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range_unsatisfiable(len));
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-        }
+    if let Some(range) = ranged(&ask.head, tag, &mut response, bytes.len() as u64) {
+        *response.body_mut() = Body::ready(Bytes::from(bytes).slice(range.start as usize..range.end as usize));
     }
     response
 }

@@ -99,7 +99,7 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     }
     let len = blob.len();
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
-    let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, len) else { return Ok(response) };
+    let Some(range) = ranged(&ask.head, &wanted.tag(), &mut response, len) else { return Ok(response) };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if ask.head.method != Method::HEAD {
         *response.body_mut() = body(super::of(&ask.peer)?, blob, range).map_err(|damage| damaged(ask, wanted, &damage))?;
@@ -107,10 +107,11 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     Ok(response)
 }
 
-/// The range that is asked for, with the headers that say so; `None` if there is no such range. `tag` is the entity tag.
-pub(crate) fn ranged(asked: &HeaderMap, tag: &str, response: &mut Response<Body>, len: u64) -> Option<Range<u64>> {
-    let range = match text(asked, header::RANGE) {
-        Some(range) if if_range_holds(asked, tag) => parse_range(range, len),
+/// The range that is asked for, with the headers that say so; `None` if there is no such range. `tag` is the entity tag. Nothing but
+/// GET has ranges (RFC 9110 §14.2).
+pub(crate) fn ranged(asked: &http::request::Parts, tag: &str, response: &mut Response<Body>, len: u64) -> Option<Range<u64>> {
+    let range = match text(&asked.headers, header::RANGE) {
+        Some(range) if asked.method == Method::GET && if_range_holds(&asked.headers, tag) => parse_range(range, len),
         _ => ByteRange::Whole,
     };
     match range {
@@ -146,7 +147,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
     let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
-    let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
+    let Some(range) = ranged(&ask.head, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
     let first = piece_of(range.start);
     // Of a part, also of the rest of what was cut off, the order of reading counts. Who plays a film asks for the range of all of it.
@@ -199,7 +200,7 @@ async fn from_part(ask: &Ask, mut response: Response<Body>, wanted: &Wanted, ref
     let part = super::beside(move || blobs.open_partial(&hash)).await?;
     let Some(part) = part.filter(|part| part.len() == wanted.len) else { return Err(refused) };
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
-    let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
+    let Some(range) = ranged(&ask.head, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
     let pieces = piece_of(range.start)..piece_of(range.end.saturating_sub(1)) + 1;
     if let Some(piece) = pieces.clone().find(|piece| !part.has(*piece)) {
@@ -372,7 +373,6 @@ pub(super) fn mend_if_unreadable(blobs: &Blobs, hash: BlobHash, error: &std::io:
     }
 }
 
-fn damaged(ask: &Ask, wanted: &Wanted, damage: &Damage) -> Problem {
 fn look_through(blobs: &Blobs, hash: BlobHash) {
     let blobs = blobs.clone();
     tokio::task::spawn_blocking(move || match blobs.break_up(&hash) {
@@ -382,6 +382,7 @@ fn look_through(blobs: &Blobs, hash: BlobHash) {
     });
 }
 
+fn damaged(ask: &Ask, wanted: &Wanted, damage: &Damage) -> Problem {
     if let (Some(_), Ok(blobs)) = (ask.peer.network(), super::of(&ask.peer)) {
         mend(blobs, wanted.hash, damage);
     }
