@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use timebus_identity::PublicKey;
 use timebus_store::auth::CapError;
@@ -250,6 +250,9 @@ async fn carry_out(
     };
     let first = target.segments.first().map(String::as_str);
     let reads = matches!(head.method, Method::GET | Method::HEAD);
+    if !reads && let Some(coding) = coding(&head.headers) {
+        return Ok(not_coded(&coding));
+    }
     if let Some(app) = &app {
         if origin::is_own_question(&target) {
             return origin::question(peer, link, app, &who, &head, body, &target).await;
@@ -321,6 +324,7 @@ async fn carry_out(
             }
         }
         Method::PUT if blobs::resume::is_begin(&ask.head) => Box::pin(blobs::resume::begin(ask, body)).await,
+        _ if blobs::resume::is_begin(&ask.head) => Err(blobs::resume::begins_by_put()),
         Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => Box::pin(blobs::upload::take(ask, body)).await,
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
@@ -345,6 +349,26 @@ async fn carry_out(
         Some((space, path)) => crate::over::mark(peer, space, &path, response, reads).await,
         None => response,
     }
+}
+
+/// In which way a body is coded, if it is.
+fn coding(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = all.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase());
+    codings.find(|coding| !matches!(&coding[..], "" | "identity"))
+}
+
+/// The answer to who sends something compressed: it would be kept as it came, and be garbage to whoever reads it.
+fn not_coded(coding: &str) -> Response<Body> {
+    let problem = Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "content-encoding",
+        "bodies are taken as they are",
+        format!("this one comes with Content-Encoding: {coding}"),
+    );
+    let mut response = refuse(&problem.with_fix("send it without Content-Encoding"));
+    response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    response
 }
 
 /// Has a persona do it.

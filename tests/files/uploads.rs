@@ -18,6 +18,74 @@ fn offset(peer: &Peer, place: &str) -> u64 {
     answer.header("upload-offset").and_then(|offset| offset.parse().ok()).expect("an offset")
 }
 
+/// The disk lost a byte of a film, and the backup is all that is left of it one day.
+#[test]
+fn what_is_left_of_a_damaged_file_goes_into_the_backup_and_it_is_told() {
+    let home = Home::new();
+    let film = bytes(3_000_000, 1);
+    let peer = Peer::start_in(home);
+    assert_eq!(peer.send("PUT", "/film", &[MP4], &film).status, 200);
+    let file = files(peer.home()).into_iter().find(|file| file.extension().is_none()).expect("a file");
+    let mut damaged = film.clone();
+    damaged[2_000_000] ^= 1;
+    std::fs::write(&file, damaged).expect("room");
+    let (_, _, told) = run(peer.home(), &["backup", &peer.home().beside("whole.tar").display().to_string()]);
+    assert!(!told.contains("not whole"), "nobody has read it yet: {told}");
+    assert_eq!(peer.send("GET", "/film", &[("Range", "bytes=2000000-2000009")], "").status, 500);
+    crate::peers::neighbours::poll("it is a part", || (!file.exists()).then_some(()));
+    let tar = peer.home().beside("backup.tar").display().to_string();
+    let (code, out, told) = run(peer.home(), &["backup", &tar, "--json"]);
+    assert!(code == 0 && out.contains("\"files_lacking\":1"), "{out} {told}");
+    let (_, _, told) = run(peer.home(), &["backup", &tar]);
+    assert!(told.contains("1 file of yours not whole"), "{told}");
+    let other = Home::new();
+    let (code, out, told) = run(&other, &["restore", &tar]);
+    assert_eq!(code, 0, "{out} {told}");
+    let restored = Peer::start_in(other);
+    let report = restored.send("POST", "/.sys/fsck", &[], "").json();
+    assert_eq!(report["files"][0]["bytes_here"], 3_000_000 - 128 * 1024, "{report}");
+    assert!(restored.send("GET", "/film", &[("Range", "bytes=0-99999")], "").body == film[..100_000]);
+}
+
+#[test]
+fn what_cannot_be_kept_as_it_was_meant_is_refused() {
+    let peer = Peer::start();
+    let small = bytes(20_000, 1);
+    let large = bytes(300_000, 1);
+    // A body that is compressed would be garbage to whoever reads it.
+    for (method, body, kind) in [("PUT", &small, "image/svg+xml"), ("POST", &large, "image/svg+xml"), ("PATCH", &small, "application/json")] {
+        let headers = [("Content-Encoding", "gzip"), ("Content-Type", kind)];
+        let answer = peer.send(method, "/x", &headers, body);
+        assert_eq!((answer.status, answer.header("accept-encoding")), (415, Some("identity")), "{method}: {}", answer.text());
+    }
+    assert_eq!(peer.send("PUT", "/x", &[("Content-Encoding", "Identity"), MP4], &small).status, 200);
+    // The first part of an upload is no file.
+    for (method, kind) in [("POST", "video/mp4"), ("POST", "application/json"), ("PATCH", "application/json")] {
+        let answer = peer.send(method, "/up", &[("Content-Type", kind), ("Upload-Complete", "?0")], "[1]");
+        assert_eq!(answer.problem(400)["type"], "/.sys/problems/upload", "{method} {kind}");
+    }
+    assert_eq!(peer.send("GET", "/up", &[], "").status, 404);
+    // What comes beyond the length that was said, also where it is not said how much comes.
+    let place = begin(&peer, "/film", &[("Upload-Length", "300000")]);
+    let mut client = peer.connect();
+    client.write(format!(
+        "PATCH {place} HTTP/1.1\r\nHost: {}\r\nContent-Type: {}\r\nUpload-Offset: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        peer.authority(),
+        PART.1
+    ));
+    for chunk in bytes(320_000, 1).chunks(10_000).map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()) {
+        client.write(&chunk);
+    }
+    client.write(b"0\r\n\r\n");
+    let (status, ..) = client.head().expect("an answer");
+    assert_eq!(status, 400);
+    let have = offset(&peer, &place);
+    assert!(have <= 300_000, "{have}");
+    let rest = peer.send("PATCH", &place, &[PART, ("Upload-Offset", &have.to_string()), ("Upload-Complete", "?1")], &large[have as usize..]);
+    assert_eq!(rest.status, 200, "{}", rest.text());
+    assert!(peer.send("GET", "/film", &[], "").body == large);
+}
+
 #[test]
 fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
     let whole = bytes(3_000_000, 1);

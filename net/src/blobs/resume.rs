@@ -199,6 +199,12 @@ pub(crate) fn is_begin(head: &http::request::Parts) -> bool {
     text(&head.headers, "upload-complete").is_some_and(|complete| complete.trim() == "?0")
 }
 
+/// The answer to who begins one in another way than by PUT: what it is for is a path.
+pub(crate) fn begins_by_put() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "upload", "uploads in several parts begin with PUT", "only a PUT has `Upload-Complete: ?0`")
+        .with_fix("send the first part by PUT to the path where the file is to be")
+}
+
 /// Begins an upload, or finds the one that the client's key names.
 pub(crate) async fn begin(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
     outlive(begin_now(ask, body)).await
@@ -421,7 +427,14 @@ async fn pour_part(
         let from = writer.len();
         note(upload, move |about| about.unchecked_from = Some(from)).await?;
     }
-    let poured = pour(writer, first, &mut body, &mut check, u64::MAX, &upload.takeover).await;
+    let length = upload.about().length;
+    let poured = pour(writer, first, &mut body, &mut check, length.unwrap_or(u64::MAX), &upload.takeover).await;
+    let poured = poured.map_err(|(writer, problem)| match (&writer, length) {
+        (Some(_), Some(length)) if problem.status == StatusCode::PAYLOAD_TOO_LARGE => {
+            (writer, malformed(format!("the upload was to have {length} bytes, and more came")))
+        }
+        _ => (writer, problem),
+    });
     let came = finish_part(peer, slot, poured).and_then(|()| check.finish());
     if is_signed && came.is_ok() {
         note(upload, |about| about.unchecked_from = None).await?;
