@@ -87,8 +87,8 @@ enum Control {
     Up(LinkId, LinkSender),
     Down(LinkId),
     Fetch {
-        space: PublicKey,
-        timeline: TimelineId,
+        /// Where it is named; the first is the one for which it is begun.
+        places: Vec<(PublicKey, TimelineId)>,
         partial: Arc<Partial>,
         /// Whether a part of it is here under another length.
         is_disputed: bool,
@@ -490,13 +490,16 @@ impl Fetcher {
         });
         let partial = tokio::task::spawn_blocking(move || {
             let partial = blobs.fetch(hash, len, &timeline)?;
-            Ok::<_, SaveError>((partial, blobs.has_other_length(&hash, len)))
+        let of = store.clone();
+            Ok::<_, SaveError>((partial, blobs.has_other_length(&hash, len), places))
+            let mut places = vec![(space.key, timeline)];
+            places.extend(elsewhere(&of, (space.key, timeline), &hash).map_err(|error| SaveError::Io(std::io::Error::other(error)))?);
         });
-        let (partial, is_disputed) = partial.await.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
+        let (partial, is_disputed, places) = partial.await.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
         let deadline = Instant::now() + SHOW_MAX + SHOW_MAX / 2;
         loop {
             let (reply, answer) = oneshot::channel();
-            let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial: Arc::clone(&partial), is_disputed, reply });
+            let _ = self.control.send(Control::Fetch { places: places.clone(), partial: Arc::clone(&partial), is_disputed, reply });
             match answer.await {
                 Ok(None) if Instant::now() < deadline => tokio::time::sleep(SHOW_EVERY).await,
                 answer => return Ok(answer.ok().flatten()),
@@ -756,9 +759,9 @@ impl Actor {
                 }
                 self.input(Input::Gone(link));
             }
-            Control::Fetch { space, timeline, partial, is_disputed, reply } => {
+            Control::Fetch { places, partial, is_disputed, reply } => {
                 let (hash, is_new) = (partial.hash(), !self.fetches.contains_key(&partial.hash()));
-                self.fetch(space, timeline, partial, reply);
+                self.fetch(&places, partial, reply);
                 // Which of them is right shows by the last piece.
                 if is_disputed && is_new && self.fetches.contains_key(&hash) {
                     self.input(Input::Disputed(hash));
@@ -904,7 +907,8 @@ impl Actor {
         self.turn.blobs.store(self.fetches.len() as u64, Ordering::Relaxed);
     }
 
-    fn fetch(&mut self, space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Option<Fetch>>) {
+    fn fetch(&mut self, places: &[(PublicKey, TimelineId)], partial: Arc<Partial>, reply: oneshot::Sender<Option<Fetch>>) {
+        let Some((first, _)) = places.first().copied() else { return };
         let hash = partial.hash();
         let id = self.next_id;
         self.next_id += 1;
@@ -944,7 +948,10 @@ impl Actor {
             looking: JoinSet::new(),
         });
         fetching.handles.insert(id, None);
-        if !fetching.places.contains(&(space, timeline)) && fetching.places.len() < PLACES_MAX {
+        for (space, timeline) in places.iter().copied() {
+            if fetching.places.contains(&(space, timeline)) || fetching.places.len() >= PLACES_MAX {
+                continue;
+            }
             fetching.places.push((space, timeline));
             let look = look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash, partial.len());
             fetching.looking.spawn(look);
@@ -956,7 +963,7 @@ impl Actor {
             self.open.keep(hash, Holding::Part(Arc::clone(&partial)));
             let len = partial.len();
             let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
-            self.input(Input::Fetch { space, hash, len, have });
+            self.input(Input::Fetch { space: first, hash, len, have });
         }
         self.count_turns();
         // Who does not wait for the answer any more has dropped the handle with it.
@@ -1196,6 +1203,26 @@ async fn save_given(given: &Arc<Given>) {
     let given = Arc::clone(given);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || given.save()).await {
         tracing::warn!(%error, "what others were given was not written down");
+/// Where else a blob is named that the owner named at a place of his own, as a copy of what others have: whoever has one of those
+/// spaces may have it. What somebody else names is got from those who have that place, and from nobody else: else he would learn by it
+/// what is here of others.
+fn elsewhere(store: &Store, own: (PublicKey, TimelineId), hash: &BlobHash) -> Result<Vec<(PublicKey, TimelineId)>, StorageError> {
+    let (mut is_owners, mut others) = (false, Vec::new());
+    if own.0 != store.space() {
+        return Ok(others);
+    }
+    store.is_named_where(&store.snapshot(), hash, |place| {
+        let at = (place.space.key, place.timeline);
+        if at == own {
+            is_owners |= store.is_by_owner(&place.author, || true);
+        } else if place.is_visible && others.len() + 1 < PLACES_MAX && !others.contains(&at) {
+            others.push(at);
+        }
+        false
+    })?;
+    Ok(if is_owners { others } else { Vec::new() })
+}
+
     }
 }
 
