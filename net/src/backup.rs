@@ -8,20 +8,23 @@ use std::io::Read as _;
 
 use http::{HeaderValue, Response, header};
 use timebus_store::log::Place;
-use timebus_store::store::Store;
+use timebus_store::store::{StorageError, Store};
 
 use crate::body::Body;
 use crate::node::book::Book;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::produce;
-use crate::route::write_problem;
+use crate::route::{storage_problem, write_problem};
 
 /// What is kept beside the store in small files that are replaced as a whole.
 pub const FILES: [&str; 7] = ["apps.json", "blocked.json", "files.json", "followed.json", "indexes.json", "limits.json", "outbox.json"];
 
 /// Folders whose files are small, beside `keys`, `log` and `blobs`: apps as they were installed, notices left here, invites.
 pub const FOLDERS: [&str; 3] = ["apps", "inbox", "invites"];
+
+/// The header that says of how many files of the own space the copy has less than all bytes.
+pub const LACKING: &str = "timebus-files-lacking";
 
 const BLOCK: usize = 512;
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -35,6 +38,9 @@ pub(crate) async fn stream(peer: &Peer) -> Result<Response<Body>, Problem> {
         let end = peer.store().fence().await.map_err(|error| write_problem(&error))?;
         homes.push((folder, peer.store().clone(), end));
     }
+    let stores: Vec<Store> = homes.iter().map(|(_, store, _)| store.clone()).collect();
+    let lacking = crate::blobs::beside(move || stores.iter().map(lacking).sum::<Result<usize, _>>()).await?;
+    let lacking = lacking.map_err(|error| storage_problem(&error))?;
     let body = produce(move |send| {
         for (folder, store, end) in homes {
             match write_home(&folder, &store, end, send) {
@@ -47,6 +53,7 @@ pub(crate) async fn stream(peer: &Peer) -> Result<Response<Body>, Problem> {
         send(vec![0; 2 * BLOCK]);
     });
     let mut response = Response::new(body);
+    response.headers_mut().insert(LACKING, HeaderValue::from(lacking));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
     response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"timebus.tar\""));
     Ok(response)
@@ -113,7 +120,29 @@ fn write_home(folder: &str, store: &Store, end: Place, send: &mut dyn FnMut(Vec<
             }
         }
     }
+    // What is left of a file of the owner's that was damaged may be all that there is of it.
+    let parts = store.blobs().map_or_else(|| Ok(Vec::new()), |blobs| blobs.partials())?;
+    for (hash, _) in parts {
+        let Some(part) = store.blobs().map_or(Ok(None), |blobs| blobs.own_part_of(&hash))? else { continue };
+        let (name, have) = part.have;
+        let padding = (BLOCK - have.len() % BLOCK) % BLOCK;
+        if !send(tar_header(folder, &format!("blobs/{name}"), have.len() as u64)) || !send(have) || !send(vec![0; padding]) {
+            return Ok(false);
+        }
+        for (name, file) in part.files {
+            if !write_file(folder, &format!("blobs/{name}"), file, None, send)? {
+                return Ok(false);
+            }
+        }
+    }
     Ok(true)
+}
+
+/// How many files that the own space names are not whole here.
+fn lacking(store: &Store) -> Result<usize, StorageError> {
+    let Some(blobs) = store.blobs() else { return Ok(0) };
+    let named = store.named_blobs(&store.snapshot(), &store.space())?;
+    Ok(named.iter().filter(|hash| blobs.len_of(hash).is_none()).count())
 }
 
 /// Whether a file is what its name says, and not one that is being written.

@@ -27,6 +27,7 @@ mod tree;
 mod write;
 
 use partial::Partial;
+pub use parts::OwnPart;
 pub use read::{Blob, Damage};
 pub(crate) use reference::stage;
 pub use reference::{Reference, named_in, references};
@@ -176,8 +177,8 @@ impl Blobs {
             parts: Mutex::default(),
             looked_through: Mutex::default(),
         }));
-        let kept: u64 = blobs.list()?.into_iter().chain(blobs.partials()?).map(|(_, len)| len).sum();
         blobs.put_back()?;
+        let kept: u64 = blobs.list()?.into_iter().chain(blobs.partials()?).map(|(_, len)| len).sum();
         blobs.count(i128::from(kept) + i128::from(bytes_of_uploads(&folder.join(UPLOADS))?));
         Ok(blobs)
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use indicatif::DecimalBytes;
 use serde_json::json;
+use timebus_net::backup::LACKING;
 
 use crate::Context;
 use crate::cli::{Backup, Fsck};
@@ -29,6 +30,7 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let status = client.json(Request::get("/.sys/status")).await?;
     let mut answer = client.send(Request::get("/.sys/backup")).await?;
+    let lacking = answer.header(LACKING).and_then(|count| count.parse().ok()).unwrap_or(0);
     let progress = Progress::bytes(out, "backing up", answer.length().or_else(|| number(&status, "log_bytes")));
     let mut file = Written::begin(to.as_deref().unwrap_or(Path::new("-")))?;
     let mut bytes = 0;
@@ -45,10 +47,14 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
         let failure = Failure::refused("the backup was cut short; do not keep it");
         return Err(failure.fix(format!("`{}` looks for what is wrong", context.home.command("fsck"))).into());
     }
+    if lacking > 0 {
+        let files = counted(lacking, "file");
+        out.note(format!("{files} of yours not whole here, and so in the backup: `{}` says which", context.home.command("fsck")));
+    }
     let is_outlet = matches!(file, Written::Outlet(_));
     file.finish(true)?;
     match to.filter(|_| !is_outlet) {
-        Some(path) => out.result(&json!({"file": path.display().to_string(), "bytes": bytes}), || {
+        Some(path) => out.result(&json!({"file": path.display().to_string(), "bytes": bytes, "files_lacking": lacking}), || {
             format!("{} in {}; it holds your keys, keep it safe", DecimalBytes(bytes), quoted(&path))
         }),
         None => {

@@ -137,7 +137,7 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
     }
 }
 
-/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, or one of the files beside them;
+/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, among the parts there, or one of the files beside them;
 /// or there in the home of a persona.
 fn place(name: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = name
@@ -152,12 +152,19 @@ fn place(name: &Path) -> Option<PathBuf> {
         ["blobs", folder, file] if folder.len() == 2 && file.starts_with(folder) && !file.starts_with('.') => {
             Some(Path::new("blobs").join(folder).join(file))
         }
+        ["blobs", "part", file] if is_part(file) => Some(Path::new("blobs/part").join(file)),
         [file] if file == PEERS || FILES.contains(&file) => Some(file.into()),
         [PERSONAS, name, _, ..] if is_name(name) && !parts[2..].contains(&PERSONAS) => {
             place(&parts[2..].iter().collect::<PathBuf>()).map(|below| Path::new(PERSONAS).join(name).join(below))
         }
         _ => None,
     }
+}
+
+/// Whether a file is one of those of what is left of a damaged file.
+fn is_part(file: &str) -> bool {
+    let hash = [".tree", ".have"].iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
+    timebus_store::blobs::BlobHash::parse(hash).is_some()
 }
 
 /// Gives what was unpacked its names. The keys come last: with them the home is one.
@@ -252,6 +259,8 @@ mod tests {
             "blobs/../ab",
             "blobs/ab/xy",
             "blobs/a/b/c",
+            "blobs/part/a",
+            "blobs/part/../ab",
             "personas/a",
             "personas/../keys/a",
             "personas/A/keys/a",

@@ -4,6 +4,7 @@
 //! is the true one: the pieces before that are good under other lengths, too. So a blob may have two parts, each under a length that
 //! somebody says, and none goes because of what is only said. Of a third one, the part with the fewest bytes makes room.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,10 +36,10 @@ impl Blobs {
             let Some(said) = Said::read(file).map_err(SaveError::Io)? else {
                 // Bytes behind the end would stay there for good.
                 if std::fs::metadata(file).is_ok_and(|about| about.len() > len) {
-                    remove(file).map_err(SaveError::Io)?;
                     if is_owners_left(file) {
                         continue;
                     }
+                    remove(file).map_err(SaveError::Io)?;
                 }
                 return Ok(file.clone());
             };
@@ -152,6 +153,23 @@ impl Blobs {
         Ok(())
     }
 
+    /// The files of a blob that the owner put in and of which a part is left, with their names from the folder on: to copy them. What
+    /// says which pieces are good is read first, since more of them may come while the others are copied.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn own_part_of(&self, hash: &BlobHash) -> io::Result<Option<OwnPart>> {
+        let [file, _] = self.part_files(hash);
+        let _alone = super::lock(&self.0.moves);
+        if with_ending(&file, ORIGIN).exists() {
+            return Ok(None);
+        }
+        let Some(have) = read_have(&file)?.filter(|_| file.exists()) else { return Ok(None) };
+        let open = |path: &Path| Ok::<_, io::Error>((name_of(path), super::open_read(path)?));
+        Ok(Some(OwnPart { have: (name_of(&with_ending(&file, HAVE)), have), files: [open(&with_ending(&file, TREE))?, open(&file)?] }))
+    }
+
     /// Removes what is here of a blob that is not whole, unless somebody holds a lease on it; says whether it is gone.
     ///
     /// # Errors
@@ -179,6 +197,19 @@ impl Blobs {
         self.count(-i128::from(bytes));
         Ok(true)
     }
+}
+
+/// What is left of a blob that the owner put in; each with its name.
+#[derive(Debug)]
+pub struct OwnPart {
+    /// Which pieces are good.
+    pub have: (String, Vec<u8>),
+    /// What they are checked by, and the bytes.
+    pub files: [(String, File); 2],
+}
+
+fn name_of(part: &Path) -> String {
+    format!("{FOLDER}/{}", part.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Removes a part.
