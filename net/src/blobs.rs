@@ -75,9 +75,14 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
             )
         }
         SaveError::OtherLength { .. } => length_problem(detail),
-        SaveError::Full { reserve, .. } => {
-            let detail = format!("{reserve} bytes are kept for changes, and there are no more");
+        SaveError::Full { free, reserve } => {
+            let (free, reserve) = (crate::words::size(*free), crate::words::size(*reserve));
+            let detail = format!("{free} are free, {reserve} of them are kept for changes, and this is more than the rest");
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk is full", detail).with_fix("free space, then send the file again")
+        }
+        SaveError::Io(error) if crate::files::are_too_many_open(error) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "open-files", "too many files are open", detail)
+                .with_fix("ask again; let the peer have more files open at once: `ulimit -n`, or LimitNOFILE of its unit")
         }
         _ => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk failed", detail)
             .with_fix("see the peer's log; replace the disk if it goes on"),

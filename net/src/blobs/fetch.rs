@@ -63,6 +63,8 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 const RELEASE_EVERY: Duration = Duration::from_millis(50);
 /// After how long without a piece it is told who has the rest, and not how fast it comes.
 const QUIET: Duration = Duration::from_secs(5);
+/// How long a file is told of that nobody takes any more.
+const GIVEN_FOR: Duration = Duration::from_secs(60);
 /// Files that are told of after they came.
 const CAME_MAX: usize = 50;
 
@@ -263,12 +265,12 @@ impl Fetch {
 
     /// Waits for a piece; `false` if nothing came for so long. That others come, say that they have it, and go, is nothing that came.
     pub(crate) async fn piece(&mut self, piece: u32, patience: Duration) -> bool {
+        let (mut came, mut since) = (self.progress.borrow().pieces, Instant::now());
         loop {
             let (pieces, is_stuck) = {
                 let progress = self.progress.borrow_and_update();
                 (progress.pieces, progress.problem.is_some())
             };
-        let (mut came, mut since) = (self.progress.borrow().pieces, Instant::now());
             if self.partial.has(piece) {
                 return true;
             }
@@ -488,12 +490,12 @@ impl Fetcher {
                 asker.tell(Event::Seek { nodes });
             }
         });
-        let partial = tokio::task::spawn_blocking(move || {
-            let partial = blobs.fetch(hash, len, &timeline)?;
         let of = store.clone();
-            Ok::<_, SaveError>((partial, blobs.has_other_length(&hash, len), places))
+        let partial = tokio::task::spawn_blocking(move || {
             let mut places = vec![(space.key, timeline)];
             places.extend(elsewhere(&of, (space.key, timeline), &hash).map_err(|error| SaveError::Io(std::io::Error::other(error)))?);
+            let partial = blobs.fetch(hash, len, &timeline)?;
+            Ok::<_, SaveError>((partial, blobs.has_other_length(&hash, len), places))
         });
         let (partial, is_disputed, places) = partial.await.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
         let deadline = Instant::now() + SHOW_MAX + SHOW_MAX / 2;
@@ -584,6 +586,16 @@ type Proven = Arc<Mutex<BTreeMap<(LinkId, TimelineId), bool>>>;
 struct Giving {
     speed: Speed,
     to: BTreeMap<LinkId, u64>,
+    /// How much those had of it who are gone.
+    had: BTreeMap<LinkId, u64>,
+    /// When something of it was given last.
+    last: Instant,
+}
+
+impl Giving {
+    fn new() -> Self {
+        Self { speed: Speed::new(), to: BTreeMap::new(), had: BTreeMap::new(), last: Instant::now() }
+    }
 }
 
 impl Fetching {
@@ -757,6 +769,11 @@ impl Actor {
                 for ((_, hash), _) in self.shown.extract_if(.., |(of, _), _| *of == link) {
                     self.shows.forget(link, &hash);
                 }
+                for transfer in self.exchange.transfers() {
+                    if let Some(giving) = self.giving.get_mut(&transfer.hash) {
+                        giving.had.extend(transfer.readers.into_iter().filter(|(reader, _)| *reader == link));
+                    }
+                }
                 self.input(Input::Gone(link));
             }
             Control::Fetch { places, partial, is_disputed, reply } => {
@@ -806,7 +823,8 @@ impl Actor {
                     let bytes = self.exchange.piece_bytes(hash, *piece);
                     self.given.count(*hash, self.keys.get(link).copied(), bytes);
                     self.speed.count(bytes);
-                    let giving = self.giving.entry(*hash).or_insert_with(|| Giving { speed: Speed::new(), to: BTreeMap::new() });
+                    let giving = self.giving.entry(*hash).or_insert_with(Giving::new);
+                    giving.last = Instant::now();
                     giving.speed.count(bytes);
                     *giving.to.entry(*link).or_default() += bytes;
                 }
@@ -1024,6 +1042,10 @@ impl Actor {
         let mut found: Vec<Status> = self
             .exchange
             .transfers()
+            .filter(|transfer| {
+                let is_given = || self.giving.get(&transfer.hash).is_some_and(|giving| giving.last.elapsed() < GIVEN_FOR);
+                transfer.is_fetched || !transfer.readers.is_empty() || is_given()
+            })
             .map(|transfer| {
                 let fetching = self.fetches.get(&transfer.hash);
                 let giving = self.giving.get(&transfer.hash);
@@ -1040,7 +1062,8 @@ impl Actor {
                         stalled(&sources, quiet, &have_rest)
                     }
                 };
-                let has = |link: &LinkId| transfer.readers.iter().find(|(reader, _)| reader == link).map_or(0, |(_, bytes)| *bytes);
+                let had = |link: &LinkId| giving.and_then(|giving| giving.had.get(link)).copied().unwrap_or(0);
+                let has = |link: &LinkId| transfer.readers.iter().find(|(reader, _)| reader == link).map_or_else(|| had(link), |(_, bytes)| *bytes);
                 let mut given_to: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
                 for (link, bytes) in giving.iter().flat_map(|giving| &giving.to) {
                     let one = given_to.entry(self.names.get(link).map_or("somebody", String::as_str)).or_default();
@@ -1180,6 +1203,26 @@ async fn remove_parts(blobs: Blobs, open: OpenFiles, leaving: Arc<Mutex<BTreeSet
     }
 }
 
+/// Where else a blob is named that the owner named at a place of his own, as a copy of what others have: whoever has one of those
+/// spaces may have it. What somebody else names is got from those who have that place, and from nobody else: else he would learn by it
+/// what is here of others.
+fn elsewhere(store: &Store, own: (PublicKey, TimelineId), hash: &BlobHash) -> Result<Vec<(PublicKey, TimelineId)>, StorageError> {
+    let (mut is_owners, mut others) = (false, Vec::new());
+    if own.0 != store.space() {
+        return Ok(others);
+    }
+    store.is_named_where(&store.snapshot(), hash, |place| {
+        let at = (place.space.key, place.timeline);
+        if at == own {
+            is_owners |= store.is_by_owner(&place.author, || true);
+        } else if place.is_visible && others.len() + 1 < PLACES_MAX && !others.contains(&at) {
+            others.push(at);
+        }
+        false
+    })?;
+    Ok(if is_owners { others } else { Vec::new() })
+}
+
 /// Says who may have a blob, again and again, as long as it is wanted.
 async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash, len: u64) {
     let mut looks = 0u32;
@@ -1203,26 +1246,6 @@ async fn save_given(given: &Arc<Given>) {
     let given = Arc::clone(given);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || given.save()).await {
         tracing::warn!(%error, "what others were given was not written down");
-/// Where else a blob is named that the owner named at a place of his own, as a copy of what others have: whoever has one of those
-/// spaces may have it. What somebody else names is got from those who have that place, and from nobody else: else he would learn by it
-/// what is here of others.
-fn elsewhere(store: &Store, own: (PublicKey, TimelineId), hash: &BlobHash) -> Result<Vec<(PublicKey, TimelineId)>, StorageError> {
-    let (mut is_owners, mut others) = (false, Vec::new());
-    if own.0 != store.space() {
-        return Ok(others);
-    }
-    store.is_named_where(&store.snapshot(), hash, |place| {
-        let at = (place.space.key, place.timeline);
-        if at == own {
-            is_owners |= store.is_by_owner(&place.author, || true);
-        } else if place.is_visible && others.len() + 1 < PLACES_MAX && !others.contains(&at) {
-            others.push(at);
-        }
-        false
-    })?;
-    Ok(if is_owners { others } else { Vec::new() })
-}
-
     }
 }
 
@@ -1306,6 +1329,10 @@ pub(super) fn lose(partial: &Partial, piece: u32, damage: &Damage) {
         super::serve::mend(partial.blobs(), partial.hash(), damage);
         return;
     }
+    // What the disk does not give now it may give later, and nobody else may have what the owner put in.
+    if matches!(damage, Damage::Io(_)) && partial.is_owners() {
+        return;
+    }
     if let Err(error) = partial.lose(piece) {
         tracing::error!(hash = %partial.hash(), %error, "a damaged piece of a file could not be forgotten");
     }
@@ -1357,10 +1384,6 @@ mod tests {
     /// Mal names a film as one byte longer than it is, and sends all of it but the last piece, which nobody can. Then somebody reads it
     /// where it has its true length.
     #[tokio::test(start_paused = true)]
-    // What the disk does not give now it may give later, and nobody else may have what the owner put in.
-    if matches!(damage, Damage::Io(_)) && partial.is_owners() {
-        return;
-    }
     async fn a_length_that_does_not_show_keeps_nobody_from_the_true_one() {
         use timebus_store::store::{Config, lock_home};
 
@@ -1419,6 +1442,35 @@ mod tests {
         assert!(began.elapsed() < patience);
     }
 
+    /// Mal comes, says that he has it, has it no more, and goes, again and again.
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_and_goes_keeps_nobody_waiting() {
+        use timebus_store::store::{Config, lock_home};
+
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("opens");
+        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
+        let (hash, space, len) = (BlobHash::from_bytes([3; 32]), store.space(), 300_000);
+        let mut fetch = fetcher.fetch(&store, store.own(), hash, len).await.expect("room").expect("it runs");
+        let mal = fetcher.clone();
+        let coming = tokio::spawn(async move {
+            for link in 1.. {
+                let _ = mal.control.send(Control::Sources { hash, space, links: vec![(link, "mal".to_owned())] });
+                mal.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![(0, 3)] }.encode()).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                mal.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![] }.encode()).await;
+                mal.down(link);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        let mut told = fetch.progress.clone();
+        let (patience, began) = (Duration::from_secs(20), Instant::now());
+        assert!(!fetch.piece(0, patience).await);
+        assert!((patience..patience + Duration::from_secs(1)).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert!(told.borrow_and_update().asked > 10, "he was there");
+        coming.abort();
+    }
+
     /// Two spaces name one file, and one link gives it for the sake of one of them, or of both.
     #[test]
     fn who_gives_a_file_for_several_spaces_gives_it_for_each_of_them() {
@@ -1460,32 +1512,3 @@ mod tests {
         assert_eq!(turn.wait(), Duration::from_secs(3 * 8), "a piece of each of three takes eight seconds");
     }
 }
-    /// Mal comes, says that he has it, has it no more, and goes, again and again.
-    #[tokio::test(start_paused = true)]
-    async fn who_comes_and_goes_keeps_nobody_waiting() {
-        use timebus_store::store::{Config, lock_home};
-
-        let home = tempfile::tempdir().expect("a folder");
-        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("opens");
-        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
-        let (hash, space, len) = (BlobHash::from_bytes([3; 32]), store.space(), 300_000);
-        let mut fetch = fetcher.fetch(&store, store.own(), hash, len).await.expect("room").expect("it runs");
-        let mal = fetcher.clone();
-        let coming = tokio::spawn(async move {
-            for link in 1.. {
-                let _ = mal.control.send(Control::Sources { hash, space, links: vec![(link, "mal".to_owned())] });
-                mal.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![(0, 3)] }.encode()).await;
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                mal.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![] }.encode()).await;
-                mal.down(link);
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
-        let mut told = fetch.progress.clone();
-        let (patience, began) = (Duration::from_secs(20), Instant::now());
-        assert!(!fetch.piece(0, patience).await);
-        assert!((patience..patience + Duration::from_secs(1)).contains(&began.elapsed()), "{:?}", began.elapsed());
-        assert!(told.borrow_and_update().asked > 10, "he was there");
-        coming.abort();
-    }
-
