@@ -1,5 +1,6 @@
 //! Who may do what: hosts, origins, tokens, signatures, other users of the machine.
 
+mod behalf;
 mod browsers;
 mod files;
 mod guests;

@@ -68,6 +68,19 @@ impl AppScope {
         self.is_good() && self.allowances.iter().any(|allowed| is_there(allowed) && allowed.verbs.contains(&verb) && allowed.path.contains(path))
     }
 
+    /// Whether it may do something at a path in every space of others.
+    #[must_use]
+    pub fn allows_others(&self, verb: Verb, path: &Path) -> bool {
+        let is_there = |allowed: &Allowance| allowed.space == AppSpace::Others && allowed.verbs.contains(&verb) && allowed.path.contains(path);
+        self.is_good() && self.allowances.iter().any(is_there)
+    }
+
+    /// Whether it may do anything in every space of others.
+    #[must_use]
+    pub fn knows_others(&self) -> bool {
+        self.is_good() && self.allowances.iter().any(|allowed| allowed.space == AppSpace::Others)
+    }
+
     /// Whether it may use a part of `/.sys`.
     #[must_use]
     pub fn allows_sys(&self, verb: Verb, path: &Path) -> bool {

@@ -87,6 +87,7 @@ impl Who {
                     Err(no_grant(peer, &key, verb, space, path))
                 }
             }
+            Self::App(app) if *space == peer.space() && is_owners_word(path) => Err(not_on_card(app, verb, path)),
             Self::App(app) if app.allows(verb, space, &peer.space(), path) => Ok(()),
             Self::App(app) => Err(not_on_card(app, verb, path)),
             Self::Anyone if verb == Verb::Read && allowed(None) => Ok(()),
@@ -120,6 +121,20 @@ impl Who {
             Self::Anyone => Err(who_are_you("/.sys is for the owner of this peer")),
         }
     }
+}
+
+/// What no app says in the owner's space, whatever its card says, or asks for: whom he knows by which name, follows and blocks, and who he
+/// says that his friends are now.
+const OWNERS_WORDS: [&[&str]; 2] = [&["lists"], &["profile", "vouched"]];
+
+/// These paths.
+pub(crate) fn owners_words() -> impl Iterator<Item = Path> {
+    OWNERS_WORDS.into_iter().filter_map(|names| Path::from_text_segments(names.iter().copied()).ok())
+}
+
+/// Whether a path is at or below one of these.
+pub(crate) fn is_owners_word(path: &Path) -> bool {
+    owners_words().any(|word| word.contains(path))
 }
 
 /// The name of those that writing at a path touches.
@@ -203,7 +218,8 @@ fn verb_phrase(verb: Verb) -> &'static str {
     }
 }
 
-fn not_on_card(app: &AppScope, verb: Verb, path: &Path) -> Problem {
+/// The answer to an app whose card does not say that.
+pub(crate) fn not_on_card(app: &AppScope, verb: Verb, path: &Path) -> Problem {
     let detail = format!("the app {} was not allowed to {} {path} when it was installed", app.app(), verb_phrase(verb));
     Problem::new(StatusCode::FORBIDDEN, "rights", format!("this app may not {} here", verb_phrase(verb)), detail)
         .with_fix("the app asks for it in its app.json; the owner agrees when it is installed again")

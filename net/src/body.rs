@@ -10,6 +10,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 
+use crate::others::Coming;
 use crate::problem::Problem;
 
 /// Handed on at once of what is ready: a connection keeps what it was handed until that is read.
@@ -80,8 +81,16 @@ impl hyper::body::Body for Body {
 const GRACE: Duration = Duration::from_secs(10);
 const RATE_BYTES_MIN: u64 = 1024;
 
+/// How long a body of others may take that is held in memory.
+const OF_OTHERS_MAX: Duration = Duration::from_secs(600);
+
 /// Reads a whole request body.
-pub(crate) async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, Problem> {
+    read_counted(body, bytes_max, None).await
+}
+
+/// The same of somebody, of whom it is counted what comes.
+pub(crate) async fn read_counted(mut body: Incoming, bytes_max: usize, mut coming: Option<&mut Coming>) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large", format!("a request may have {bytes_max} bytes"))
             .with_fix("write smaller parts: a PATCH adds to what is there")
@@ -90,11 +99,13 @@ pub(crate) async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<By
         return Err(too_large());
     }
     let began = tokio::time::Instant::now();
+    let end = began + if coming.as_ref().is_some_and(|coming| coming.is_of_others()) { OF_OTHERS_MAX } else { Duration::from_secs(1 << 32) };
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
     loop {
         let deadline = began + GRACE + Duration::from_secs((whole.len() as u64 + first.as_ref().map_or(0, |b| b.len() as u64)) / RATE_BYTES_MIN);
-        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+        let silent = tokio::time::Instant::now() + SILENCE_MAX;
+        let frame = match tokio::time::timeout_at(deadline.min(silent).min(end), body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
                 return Err(Problem::new(StatusCode::BAD_REQUEST, "body", "the body could not be read", error.to_string()));
@@ -105,6 +116,7 @@ pub(crate) async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<By
             }
         };
         let Ok(data) = frame.into_data() else { continue };
+        coming.as_mut().map_or(Ok(()), |coming| coming.more(data.len()))?;
         if whole.is_empty() && first.is_none() {
             // Most bodies are one frame, which needs no copy.
             first = Some(data);
@@ -125,7 +137,7 @@ pub(crate) async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<By
     }
 }
 
-/// Longest silence inside of a body that is not held in memory.
+/// Longest silence inside of a body.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Reads a request body piece by piece, and gives it up when it comes too slowly. Time in which nobody asks for the

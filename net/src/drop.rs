@@ -24,6 +24,7 @@ use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
 use crate::refs::{Shown, Trust};
+use crate::remote::{may_fetch, space_of};
 use crate::route::{bad_path, storage_problem};
 use crate::sys::network::{bad, find_space, find_space_for, network, read, stopped};
 use crate::sys::{answer_json, to_serde};
@@ -58,11 +59,13 @@ pub(crate) async fn answer(
     rest: &[String],
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
+    let verb = if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write };
     let space = match space {
-        Some(name) => find_space_for(peer, who, name).await?,
+        Some(name) if may_fetch(who) => space_of(peer, who, name, verb, &inbox_path(rest)?).await?,
+        // What the owner calls others is for him to know.
+        Some(name) => name.parse().unwrap_or_else(|_| PublicKey::from_bytes([0; 32])),
         None => peer.space(),
     };
-    let verb = if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write };
     may(peer, who, verb, &space, rest)?;
     let is_own = space == peer.space();
     if verb == Verb::Write && !who.is_owner() && peer.is_family(&space) {
@@ -115,8 +118,12 @@ fn may(peer: &Peer, who: &Who, verb: Verb, space: &PublicKey, rest: &[String]) -
         }
         Who::Owner | Who::Signed { .. } | Who::App(_) => {}
     }
-    let path = Path::from_text_segments(std::iter::once(".drop").chain(rest.iter().map(String::as_str))).map_err(|error| bad_path(&error))?;
-    who.may(peer, verb, space, &path)
+    who.may(peer, verb, space, &inbox_path(rest)?)
+}
+
+/// Where in a space an inbox is, and what is below it.
+fn inbox_path(rest: &[String]) -> Result<Path, Problem> {
+    Path::from_text_segments(std::iter::once(".drop").chain(rest.iter().map(String::as_str))).map_err(|error| bad_path(&error))
 }
 
 /// What is in the inbox of this peer, or below a sender and a slot; `None` if there is nothing.
@@ -407,7 +414,10 @@ async fn outbox(peer: &Peer) -> Result<Response<Body>, Problem> {
 
 /// How the notices are that were sent to a space, by their ids: whether a peer of that space has them on its disk.
 async fn standings(peer: &Peer, who: &Who, space: &str) -> Result<Response<Body>, Problem> {
-    let space = find_space_for(peer, who, space).await?;
+    let space = match who {
+        Who::App(_) => space_of(peer, who, space, Verb::Write, &inbox_path(&[])?).await?,
+        _ => find_space_for(peer, who, space).await?,
+    };
     may(peer, who, Verb::Write, &space, &[])?;
     let space = space.to_string();
     let look = move |node: &Node| -> BTreeMap<String, Standing> {

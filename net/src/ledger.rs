@@ -255,6 +255,9 @@ struct Settings {
     /// Bytes that keys and apps had this peer write for them.
     #[serde(default)]
     guests: BTreeMap<String, u64>,
+    /// Those of them that are files.
+    #[serde(default)]
+    guest_files: BTreeMap<String, u64>,
     /// What may still come of somebody over his budget, since others built on it and have room; by his key and the timeline.
     #[serde(default)]
     lent_to: BTreeMap<String, Lent>,
@@ -289,6 +292,19 @@ struct RoomBefore {
 }
 
 impl Settings {
+    /// Counts what this peer wrote for somebody.
+    fn count(&mut self, payer: &str, hosts: &Hosts, bytes: u64, is_file: bool) {
+        if is_file {
+            let files = self.guest_files.entry(payer.to_owned()).or_default();
+            *files = files.saturating_add(bytes);
+        }
+        let written = self.guests.entry(payer.to_owned()).or_default();
+        *written = written.saturating_add(bytes);
+        for host in &hosts.members {
+            self.paid_together.entry(host.to_string()).or_default().add(Used::values(bytes));
+        }
+    }
+
     fn set(&mut self, person: &str, bytes_max: Option<u64>, never: bool) {
         self.never.retain(|who| who != person);
         self.once.remove(person);
@@ -853,22 +869,52 @@ impl Ledger {
         Hosts { members, group: Some(PublicKey::from_bytes(group(store, key))).filter(|_| !is_known), person }
     }
 
-    /// Counts bytes that this peer is to write for somebody who is not the owner, who shares the room of these hosts.
+    /// Asks whether there is room for bytes that this peer is to write for somebody who is not the owner, who shares the room of
+    /// these hosts.
     ///
     /// # Errors
     ///
     /// The id of the request to the owner, when there is no room for them.
+    pub fn room_for(&self, payer: &Payer, hosts: &Hosts, bytes: u64, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, hosts, bytes, false, false, now_ms)
+    }
+
+    /// Counts bytes that this peer wrote for him: values, or a file.
+    pub fn count(&self, payer: &Payer, hosts: &Hosts, bytes: u64, is_file: bool) {
+        let mut state = lock(&self.state);
+        let State { settings, unsaved_bytes, .. } = &mut *state;
+        settings.count(&payer.name(), hosts, bytes, is_file);
+        *unsaved_bytes = unsaved_bytes.saturating_add(bytes);
+        if payer.relation() != Relation::App || *unsaved_bytes > UNSAVED_BYTES_MAX {
+            *unsaved_bytes = 0;
+            self.save(settings);
+        }
+    }
+
+    /// Counts bytes that he brings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::room_for`].
     pub fn charge(&self, payer: &Payer, hosts: &Hosts, bytes: u64, now_ms: u64) -> Result<(), String> {
         self.demand(payer, hosts, bytes, false, true, now_ms)
     }
 
-    /// The same for a file; or only asks whether there is room for it, before any of it is taken.
+    /// Bytes of values that this peer wrote for somebody so far.
+    #[must_use]
+    pub fn values_for(&self, payer: &Payer) -> u64 {
+        let state = lock(&self.state);
+        let [all, files] = [&state.settings.guests, &state.settings.guest_files].map(|bytes| bytes.get(&payer.name()).copied().unwrap_or(0));
+        all.saturating_sub(files)
+    }
+
+    /// Asks the same for a file, before any of it is taken.
     ///
     /// # Errors
     ///
-    /// As [`Ledger::charge`].
-    pub fn charge_file(&self, payer: &Payer, hosts: &Hosts, bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
-        self.demand(payer, hosts, bytes, true, counts, now_ms)
+    /// As [`Ledger::room_for`].
+    pub fn room_for_file(&self, payer: &Payer, hosts: &Hosts, bytes: u64, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, hosts, bytes, true, false, now_ms)
     }
 
     /// Bytes that this peer may still write for somebody who is not the owner.
@@ -892,11 +938,8 @@ impl Ledger {
         let who = payer.name();
         let used = settings.guests.get(&who).copied().unwrap_or(0);
         let relation = payer.relation();
-        let person = hosts.person.map(|person| person.to_string());
-        let of_person = person.as_ref().and_then(|person| settings.limits.get(person));
-        let bytes_max = settings.limits.get(&who).or(of_person).copied().unwrap_or(relation.bytes_max());
-        let is_never = settings.never.contains(&who) || person.is_some_and(|person| settings.never.contains(&person));
-        let is_over = used.saturating_add(bytes) > bytes_max || is_never || bytes > guest_room(settings, &hosts.members);
+        let is_never = is_never(settings, payer, hosts);
+        let is_over = over(settings, payer, hosts, bytes);
         let id = match payer {
             Payer::Key(key) => held_id(key.as_bytes(), HTTP),
             Payer::App(_) => held_id(who.as_bytes(), HTTP),
@@ -905,10 +948,7 @@ impl Ledger {
             return Ok(());
         }
         if !is_over {
-            settings.guests.insert(who, used + bytes);
-            for host in &hosts.members {
-                settings.paid_together.entry(host.to_string()).or_default().add(Used::values(bytes));
-            }
+            settings.count(&who, hosts, bytes, is_file);
         } else if !is_never
             && let counted = hosts.members.first().or(hosts.group.as_ref()).map_or_else(|| who.clone(), ToString::to_string)
             && (settings.held.contains_key(&id) || make_way(&mut settings.held, &counted, true))
@@ -1049,6 +1089,20 @@ fn make_way(held: &mut BTreeMap<String, Held>, counted: &str, is_http: bool) -> 
 }
 
 /// Bytes that may still be written for those whom these members let in: as many as one of them has room for.
+/// Whether nothing more of somebody is wanted.
+fn is_never(settings: &Settings, payer: &Payer, hosts: &Hosts) -> bool {
+    settings.never.contains(&payer.name()) || hosts.person.is_some_and(|person| settings.never.contains(&person.to_string()))
+}
+
+/// Whether there is no room for so many bytes that this peer would write for somebody.
+fn over(settings: &Settings, payer: &Payer, hosts: &Hosts, bytes: u64) -> bool {
+    let who = payer.name();
+    let used = settings.guests.get(&who).copied().unwrap_or(0);
+    let of_person = hosts.person.and_then(|person| settings.limits.get(&person.to_string()));
+    let bytes_max = settings.limits.get(&who).or(of_person).copied().unwrap_or(payer.relation().bytes_max());
+    used.saturating_add(bytes) > bytes_max || is_never(settings, payer, hosts) || bytes > guest_room(settings, &hosts.members)
+}
+
 fn guest_room(settings: &Settings, hosts: &[PublicKey]) -> u64 {
     let room = |host: &PublicKey| {
         let used = settings.paid_together.get(&host.to_string()).copied().unwrap_or_default().all;

@@ -14,6 +14,7 @@ pub mod app_token;
 pub mod apps;
 pub mod authority;
 pub mod backup;
+mod behalf;
 pub mod blobs;
 mod body;
 pub mod byte_range;

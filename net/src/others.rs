@@ -1,4 +1,4 @@
-//! What reading may cost that others ask for: time, memory, and threads that write for them.
+//! What may be spent on what others ask for: time, memory, and threads that write for them.
 //!
 //! Others are guests, each by his key, and nobody, by the address that he asks from; the owner and his apps are none. What they
 //! read is worked out in turns, beside the threads that serve sockets and links: half as many as cores for guests, and for nobody. A
@@ -7,7 +7,9 @@
 //! waits until he is out of debt. So a turn is never longer for who asks for many at once, and those who ask for
 //! little are not kept waiting by them.
 //!
-//! What was made for others and is not read yet is counted for as long as anybody here has it, on whatever way it is to them.
+//! What they write is decided on in the same turns.
+//!
+//! What was made for others and is not read yet, and what comes from them and is not carried out yet, is counted for as long as anybody here has it, on whatever way it is to them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -25,6 +27,7 @@ use crate::peer::{Of, OriginCount, Peer, lock};
 use crate::problem::Problem;
 use crate::route::too_fast;
 use crate::who::{Who, now_ms};
+use crate::words::size;
 
 /// Milliseconds of turns that one of them has at once, and gets each second.
 const BURST_MS: f64 = 2000.0;
@@ -41,6 +44,10 @@ pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 const KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
 const KEPT_OF_NOBODY_MAX: usize = 64 * 1024 * 1024;
 const KEPT_OF_ONE_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of bodies that come, or that wait to be carried out: of all of them together, and of a single one, who may always have one
+/// body.
+const COMING_BYTES_MAX: usize = 128 * 1024 * 1024;
+const COMING_OF_ONE_MAX: usize = 16 * 1024 * 1024;
 /// Long answers that are written as they are read, each by a thread: of all of them, and of a single one.
 const WRITERS_MAX: usize = 32;
 const WRITERS_OF_ONE_MAX: usize = 8;
@@ -98,6 +105,9 @@ pub(crate) struct Others {
     /// Of those who are nobody, and of guests, of whom these keep none waiting.
     turns: Arc<Semaphore>,
     turns_of_guests: Arc<Semaphore>,
+    /// Of guests who write, and of apps: one at a time each, as all that writes is decided one by one.
+    writes_of_guests: Arc<Semaphore>,
+    writes_of_apps: Arc<Semaphore>,
     used: Mutex<Used>,
 }
 
@@ -106,6 +116,7 @@ struct Used {
     accounts: HashMap<Reader, Account>,
     kept: usize,
     kept_of_nobody: usize,
+    coming: usize,
     writers: usize,
 }
 
@@ -116,16 +127,17 @@ struct Account {
     at_ms: u64,
     waiting: usize,
     kept: usize,
+    coming: usize,
     writers: usize,
 }
 
 impl Account {
     fn new(now_ms: u64) -> Self {
-        Self { left_ms: BURST_MS, at_ms: now_ms, waiting: 0, kept: 0, writers: 0 }
+        Self { left_ms: BURST_MS, at_ms: now_ms, waiting: 0, kept: 0, coming: 0, writers: 0 }
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.kept == 0 && self.writers == 0
+        self.waiting == 0 && self.kept == 0 && self.coming == 0 && self.writers == 0
     }
 }
 
@@ -175,6 +187,57 @@ impl Used {
     }
 }
 
+/// A body that comes from somebody, counted until this is dropped.
+pub(crate) struct Coming {
+    of: Option<(Arc<Others>, Reader)>,
+    bytes: usize,
+}
+
+impl Coming {
+    /// Counts bytes more of it.
+    ///
+    /// # Errors
+    ///
+    /// 429 when more of his, or of all, comes than there is room for.
+    pub(crate) fn more(&mut self, bytes: usize) -> Result<(), Problem> {
+        let Some((others, reader)) = &self.of else { return Ok(()) };
+        let mut used = lock(&others.used);
+        let before = used.account(*reader, now_ms()).coming;
+        let is_only = before == self.bytes;
+        // Large ones leave room for others.
+        let (is_large, all) = (before + bytes > COMING_OF_ONE_MAX, used.coming + bytes);
+        if all > COMING_BYTES_MAX || is_large && (!is_only || all > COMING_BYTES_MAX / 2) {
+            let detail = format!(
+                "{} of what {} sends may be under way, and {} of all",
+                size(COMING_OF_ONE_MAX as u64),
+                name(*reader),
+                size(COMING_BYTES_MAX as u64)
+            );
+            return Err(too_fast(detail, 1000));
+        }
+        used.coming += bytes;
+        used.account(*reader, now_ms()).coming += bytes;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Whether it is of somebody else than the owner and his apps.
+    pub(crate) fn is_of_others(&self) -> bool {
+        self.of.is_some()
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let Some((others, reader)) = &self.of else { return };
+        let mut used = lock(&others.used);
+        used.coming -= self.bytes;
+        if let Some(account) = used.accounts.get_mut(reader) {
+            account.coming -= self.bytes;
+        }
+    }
+}
+
 /// Somebody waits for a turn until this is dropped.
 struct Waits(Arc<Others>, Reader);
 
@@ -203,6 +266,28 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         lock(&self.others.used).pay(self.reader, self.began.elapsed(), now_ms());
+    }
+}
+
+/// The turn of somebody to have something written, paid for when it is dropped.
+pub(crate) struct WriteTurn {
+    of: Option<(Arc<Others>, Reader)>,
+    took: Duration,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl WriteTurn {
+    /// It took so long.
+    pub(crate) fn took(&mut self, took: Duration) {
+        self.took += took;
+    }
+}
+
+impl Drop for WriteTurn {
+    fn drop(&mut self) {
+        if let Some((others, reader)) = &self.of {
+            lock(&others.used).pay(*reader, self.took, now_ms());
+        }
     }
 }
 
@@ -257,7 +342,38 @@ impl Default for Others {
 impl Others {
     fn with_turns(turns: usize) -> Self {
         let turns = || Arc::new(Semaphore::new(turns));
-        Self { turns: turns(), turns_of_guests: turns(), used: Mutex::default() }
+        let one = || Arc::new(Semaphore::new(1));
+        let (writes_of_guests, writes_of_apps) = (one(), one());
+        Self { turns: turns(), turns_of_guests: turns(), writes_of_guests, writes_of_apps, used: Mutex::default() }
+    }
+
+    /// Whether somebody has time left for anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Others::in_turn`].
+    pub(crate) fn has_time(&self, reader: Option<Reader>) -> Result<(), Problem> {
+        reader.map_or(Ok(()), |reader| self.may(reader))
+    }
+
+    /// Waits for the turn of somebody to have something written: behind all who wait already. Apps have time without end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Others::in_turn`].
+    pub(crate) async fn turn_to_write(self: &Arc<Self>, reader: Option<Reader>) -> Result<WriteTurn, Problem> {
+        let waits = reader.map(|reader| self.wait(reader)).transpose()?;
+        let turns = if reader.is_some() { &self.writes_of_guests } else { &self.writes_of_apps };
+        let permit = Arc::clone(turns).acquire_owned().await.ok();
+        drop(waits);
+        // Others of his may have had their turns meanwhile.
+        self.has_time(reader)?;
+        Ok(WriteTurn { of: reader.map(|reader| (Arc::clone(self), reader)), took: Duration::ZERO, _permit: permit })
+    }
+
+    /// Counts a body that somebody sends.
+    pub(crate) fn coming(self: &Arc<Self>, reader: Option<Reader>) -> Coming {
+        Coming { of: reader.map(|reader| (Arc::clone(self), reader)), bytes: 0 }
     }
 
     /// Does something for somebody in a turn of his; what is for the owner is done at once.
@@ -401,7 +517,7 @@ fn name(reader: Reader) -> String {
 
 /// The answer to who has no time left.
 fn spent(reader: Reader, wait_ms: u64) -> Problem {
-    too_fast(format!("reading for {} may take {MS_PER_S} ms of each second here, and {BURST_MS} ms at once", name(reader)), wait_ms)
+    too_fast(format!("what is done for {} may take {MS_PER_S} ms of each second here, and {BURST_MS} ms at once", name(reader)), wait_ms)
 }
 
 fn failed(error: &tokio::task::JoinError) -> Problem {
@@ -522,6 +638,26 @@ mod tests {
         drop(kept);
         assert_eq!(others.kept(), 0);
         assert!(others.keep(None, part()).len() == KEPT_OF_ONE_MAX && others.kept() == 0, "what is the owner's is not counted");
+    }
+
+    #[test]
+    fn bodies_have_room_for_everybody_a_part() {
+        let others = Arc::new(Others::default());
+        let more = |coming: &mut Coming, bytes: usize| coming.more(bytes).map_err(|problem| problem.status.as_u16());
+        let mut first = others.coming(Some(guest(1)));
+        assert_eq!(more(&mut first, 4 * COMING_OF_ONE_MAX), Ok(()), "one body is taken however long it is");
+        let mut second = others.coming(Some(guest(1)));
+        assert_eq!(more(&mut second, 1), Err(429), "and no second one beside it");
+        assert_eq!(more(&mut others.coming(Some(guest(8))), 4 * COMING_OF_ONE_MAX), Err(429), "nor one as long of somebody else");
+        let mut bodies: Vec<Coming> = (2..5).map(|seed| others.coming(Some(guest(seed)))).collect();
+        assert!(bodies.iter_mut().all(|body| more(body, COMING_OF_ONE_MAX) == Ok(())));
+        let mut last = others.coming(Some(guest(9)));
+        assert_eq!((more(&mut last, COMING_OF_ONE_MAX), more(&mut last, 1)), (Ok(()), Err(429)), "all of them together have so much");
+        assert_eq!(more(&mut others.coming(None), usize::MAX), Ok(()), "the owner's is not counted");
+        drop(first);
+        assert_eq!(more(&mut second, COMING_OF_ONE_MAX), Ok(()));
+        drop((second, bodies, last));
+        assert_eq!((lock(&others.used).coming, lock(&others.used).account(guest(1), 0).coming), (0, 0));
     }
 
     fn permits(others: &Others) -> usize {

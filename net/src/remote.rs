@@ -11,7 +11,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 
-use crate::authority::Verb;
+use crate::authority::{Verb, not_on_card};
 use crate::body::Body;
 use crate::node::{SpaceState, SpaceStatus};
 use crate::peer::Peer;
@@ -35,13 +35,13 @@ pub(crate) async fn reach(
 ) -> Result<(Space, Path, Option<SpaceState>), Problem> {
     let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
     // What the owner calls others is for him to know. To everybody else such a name is a key that he has nothing of.
+    let rest = if name.is_some() { &segments[1..] } else { segments };
+    let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
     let key = match name {
-        Some(name) if may_fetch(who) => find_space_for(peer, who, name).await?,
+        Some(name) if may_fetch(who) => space_of(peer, who, name, verb, &path).await?,
         Some(name) => name.parse().unwrap_or_else(|_| PublicKey::from_bytes([0; 32])),
         None => peer.space(),
     };
-    let rest = if name.is_some() { &segments[1..] } else { segments };
-    let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
     who.may(peer, verb, &key, &path)?;
     let (space, state) = reach_space(peer, key, patience(head), may_fetch(who)).await?;
     let space = match look(peer, space, &path) {
@@ -59,6 +59,21 @@ pub(crate) async fn reach(
         return Err(if may_fetch(who) { crate::over::explain(peer, space, &path, problem).await } else { problem });
     }
     Ok((space, path, state))
+}
+
+/// The space of a name, for whoever wants to do something at a path there. An app that may do that in no space of others, or in some
+/// alone that its card names, is told of all others the same: it hears of nobody whether he is known here, or another identity of the owner.
+///
+/// # Errors
+///
+/// As [`find_space_for`]; 403 for such an app.
+pub(crate) async fn space_of(peer: &Peer, who: &Who, name: &str, verb: Verb, path: &Path) -> Result<PublicKey, Problem> {
+    let Who::App(app) = who else { return find_space_for(peer, who, name).await };
+    if app.allows_others(verb, path) {
+        return find_space_for(peer, who, name).await;
+    }
+    let found = find_space_for(peer, who, name).await.ok();
+    found.filter(|key| app.allows(verb, key, &peer.space(), path)).ok_or_else(|| not_on_card(app, verb, path))
 }
 
 /// Whether what is not here is fetched for a caller, and whether he may use the owner's names for others.

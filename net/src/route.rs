@@ -14,7 +14,7 @@ use timebus_store::writer::{TextError, WriteError};
 
 use crate::apps::{App, origin};
 use crate::authority::{Verb, who_are_you};
-use crate::body::{Body, read_body, refuse};
+use crate::body::{Body, read_body, read_counted, refuse};
 use crate::host::HostKind;
 use crate::ledger::Payer;
 use crate::multiplex::{self, Through};
@@ -327,9 +327,12 @@ async fn carry_out(
         _ if blobs::resume::is_begin(&ask.head) => Err(blobs::resume::begins_by_put()),
         Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => Box::pin(blobs::upload::take(ask, body)).await,
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
-            let body = read_body(body, ask.peer.config.body_bytes_max).await?;
+            ask.peer.others().has_time(ask.reader)?;
+            // It is counted until it is carried out.
+            let mut coming = ask.peer.others().coming(ask.reader);
+            let body = read_counted(body, ask.peer.config.body_bytes_max, Some(&mut coming)).await?;
             ask.who.allows_body(&body)?;
-            charge(&ask.peer, &ask.who, &ask.space.key, body.len() as u64)?;
+            room_for(&ask.peer, &ask.who, &ask.space.key, body.len() as u64)?;
             Box::pin(write::answer(ask, body)).await
         }
         _ => {
@@ -403,26 +406,32 @@ pub(crate) fn pace(peer: &Peer, who: &Who) -> Result<(), Problem> {
     })
 }
 
-/// Counts what a guest or an app has this peer write, if the owner has room for it.
+/// Asks the owner, if there is no room for what a guest or an app is to have this peer write.
+pub(crate) fn room_for(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
+    let Some(payer) = who.payer() else { return Ok(()) };
+    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
+    peer.ledger().room_for(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
+}
+
+/// Counts what a guest or an app brings that this peer does not write itself, if the owner has room for it.
 pub(crate) fn charge(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
-    let bytes = bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES);
     let hosts = peer.ledger().hosts(peer.store(), space, &payer);
     peer.ledger().charge(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// Counts a file that a guest or an app had this peer take.
-pub(crate) fn charge_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
-    let Some(payer) = who.payer() else { return Ok(()) };
+pub(crate) fn count_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) {
+    let Some(payer) = who.payer() else { return };
     let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().charge_file(&payer, &hosts, bytes, true, now_ms()).map_err(|id| over_budget(peer, &id))
+    peer.ledger().count(&payer, &hosts, bytes, true);
 }
 
 /// Asks the owner, if there is no room for a file that a guest or an app wants to bring, before any of it is taken.
 pub(crate) fn ask_room(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
     let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().charge_file(&payer, &hosts, bytes, false, now_ms()).map_err(|id| over_budget(peer, &id))
+    peer.ledger().room_for_file(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// The answer to who had this peer write as much for him as the owner has allowed.

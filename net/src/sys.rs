@@ -820,6 +820,7 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
     }
     let verified = tokio::task::spawn_blocking(move || verify_all(changes)).await.map_err(|error| malformed(error.to_string()))?;
     let verified = verified.map_err(|at| malformed(format!("the signature of change {at} is wrong")))?;
+    crate::route::charge(&ask.peer, &ask.who, &ask.space.key, (body.len() as u64).saturating_add(timebus_store::change::OVERHEAD_BYTES))?;
     let authors: BTreeSet<PublicKey> = verified.iter().map(|change| change.header().author).collect();
     let offered = ask.peer.store().offer(verified).await.map_err(|error| write_problem(&error))?;
     // What came this way was not counted as what comes from peers is.

@@ -11,9 +11,9 @@ use http::StatusCode;
 use timebus_identity::PublicKey;
 use timebus_store::writer::{Request, WriteError, Written};
 
-use crate::peer::{Peer, lock};
+use crate::peer::lock;
 use crate::problem::Problem;
-use crate::who::Who;
+use crate::route::Ask;
 
 /// How long a write waits; as long as the reference server lets it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -85,12 +85,8 @@ impl Drop for Place<'_> {
 /// # Errors
 ///
 /// 503 without room, and what `make` says, which makes the request anew from its body of `bytes` bytes.
-pub(crate) async fn write(
-    peer: &Peer,
-    who: &Who,
-    bytes: usize,
-    make: impl Fn() -> Result<Request, Problem>,
-) -> Result<Result<Written, WriteError>, Problem> {
+pub(crate) async fn write(ask: &Ask, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Result<Written, WriteError>, Problem> {
+    let Ask { peer, who, reader, .. } = ask;
     let Some(_place) = peer.waiting.enter(who.guest(), bytes) else {
         let detail = format!("at most {WRITES_MAX} writes of together {BYTES_MAX} bytes wait for versions that they build on");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting", "too many writes wait here", detail));
@@ -106,7 +102,7 @@ pub(crate) async fn write(
             Some(request) => request,
             None => make()?,
         };
-        let result = crate::blobs::named::write(peer, who, request).await;
+        let result = crate::behalf::write(peer, who, *reader, request).await?;
         if !matches!(result, Err(WriteError::UnknownVersion(_))) {
             return Ok(result);
         }

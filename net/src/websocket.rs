@@ -31,7 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::authority::{Verb, who_are_you};
-use crate::blobs::named;
+use crate::behalf;
 use crate::body::Body;
 use crate::computed::{Computed, Source};
 use crate::host::HostKind;
@@ -41,10 +41,9 @@ use crate::others::Reader;
 use crate::peer::{Of, OriginCount, Peer};
 use crate::personas;
 use crate::problem::Problem;
-use crate::remote::{PATIENCE, Stay, may_fetch, reach_space, stay};
-use crate::route::{charge, pace, write_problem};
+use crate::remote::{PATIENCE, Stay, may_fetch, reach_space, space_of, stay};
+use crate::route::{pace, write_problem};
 use crate::server::Link;
-use crate::sys::network::find_space_for;
 use crate::watch::{End as WatchEnd, Form, RECHECK, Start, Watch};
 use crate::who::{Principal, Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
@@ -602,10 +601,11 @@ impl Socket {
                 self.coming.push(id);
             }
             // For an app nothing is fetched before it is known that it may read it, and that is asked below.
-            let (who, fetch) = (self.who.clone(), self.who.is_owner());
+            let (who, fetch, wanted) = (self.who.clone(), self.who.is_owner(), message.wanted());
             self.pending.push(Box::pin(async move {
                 let reached = async {
-                    let key = find_space_for(&peer, &who, &name).await?;
+                    let (verb, path) = wanted?;
+                    let key = space_of(&peer, &who, &name, verb, &path).await?;
                     reach_space(&peer, key, PATIENCE, fetch).await
                 };
                 match reached.await {
@@ -735,14 +735,15 @@ impl Socket {
         let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
         let writing = peer.quiet.begin()?;
-        charge(peer, &self.who, &space.key, bytes)?;
-        let may_name = named::may_name(&self.who, None);
+        crate::route::room_for(peer, &self.who, &space.key, bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES))?;
+        let may_name = behalf::may_name(&self.who, space, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
         crate::community::check_rules(peer.store(), &request)?;
-        let (peer, who) = (peer.clone(), self.who.clone());
+        let (peer, who, reader) = (peer.clone(), self.who.clone(), self.reader());
         self.pending.push(Box::pin(async move {
             let _writing = writing;
-            let reply = match named::write(&peer, &who, request).await {
+            let written = behalf::write(&peer, &who, reader, request).await;
+            let reply = match written.and_then(|written| written.map_err(|problem| write_problem(&problem))) {
                 Ok(written) => {
                     let mut out = format!("{{\"id\":{id},\"ok\":true,\"version\":[").into_bytes();
                     for (at, name) in written.version.iter().enumerate() {
@@ -762,7 +763,7 @@ impl Socket {
                     out.extend_from_slice(format!(",\"durable\":{}}}", written.durable).as_bytes());
                     out
                 }
-                Err(problem) => error(Some(id), &write_problem(&problem)),
+                Err(problem) => error(Some(id), &problem),
             };
             Done::Say(reply)
         }));

@@ -12,7 +12,7 @@ use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, W
 
 use crate::accept::Mime as Media;
 use crate::authority::Verb;
-use crate::blobs::named;
+use crate::behalf;
 use crate::body::Body;
 use crate::cache::canonical;
 use crate::etag;
@@ -83,8 +83,8 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
     {
         ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
     }
-    let result = match named::write(&ask.peer, &ask.who, request).await {
-        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, &ask.who, bytes, make).await?,
+    let result = match behalf::write(&ask.peer, &ask.who, ask.reader, request).await? {
+        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(ask, bytes, make).await?,
         result => result,
     };
     match result {
@@ -243,7 +243,7 @@ fn request(ask: &Ask, action: Action, brought: Option<BlobHash>) -> Result<Reque
         condition: condition(ask)?,
         time_ms: now_ms(),
         durable: !prefer_async,
-        may_name: named::may_name(&ask.who, brought),
+        may_name: behalf::may_name(&ask.who, ask.space, brought),
     })
 }
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use timebus_identity::{PublicKey, SecretKey, Signature};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::auth::Rights;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Lease};
 use crate::change::Change;
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
@@ -239,6 +239,29 @@ impl Parts {
         let decider = Decider::new(Arc::clone(&inner), pipeline, is_barred, to_syncer);
         let syncer = Syncer { inner: Arc::clone(&inner), appender, bytes: 0, to_decider: jobs.clone() };
         Self { inner, decider, syncer, jobs, job_queue, groups }
+    }
+}
+
+/// A write that is decided on, and not on disk yet if it is to be.
+#[derive(Debug)]
+pub struct Begun {
+    /// Bytes of the changes that it makes, roughly; none if it fails.
+    pub bytes: u64,
+    /// How long it took to decide, in which no other request was decided.
+    pub took: Duration,
+    answer: oneshot::Receiver<Result<Written, WriteError>>,
+    _permit: OwnedSemaphorePermit,
+    _leases: Vec<Lease>,
+}
+
+impl Begun {
+    /// What became of it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was written then.
+    pub async fn done(self) -> Result<Written, WriteError> {
+        self.answer.await.map_err(|_| WriteError::Closing)?
     }
 }
 
@@ -552,11 +575,22 @@ impl Store {
     ///
     /// [`WriteError`]; nothing was written then.
     pub async fn write(&self, request: Request) -> Result<Written, WriteError> {
-        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
-        let _leases = self.lease(&request.action);
+        self.begin(request).await?.done().await
+    }
+
+    /// The same in two steps: answers when it is decided what the request does, which is what keeps other requests waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Closing`]; all others when it is [`done`](Begun::done).
+    pub async fn begin(&self, request: Request) -> Result<Begun, WriteError> {
+        let permit = Arc::clone(&self.waiting).acquire_owned().await.map_err(|_| WriteError::Closing)?;
+        let leases = self.lease(&request.action);
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Write(Box::new(request), reply)).map_err(|_| WriteError::Closing)?;
-        answer.await.map_err(|_| WriteError::Closing)?
+        let (decided, is_decided) = oneshot::channel();
+        self.jobs.send(Job::Write(Box::new(request), reply, decided)).map_err(|_| WriteError::Closing)?;
+        let (bytes, took) = is_decided.await.map_err(|_| WriteError::Closing)?;
+        Ok(Begun { bytes, took, answer, _permit: permit, _leases: leases })
     }
 
     /// Says something about the rights in the own space in the name of a root key, and takes these grants back; what they

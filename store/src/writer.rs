@@ -5,6 +5,7 @@
 //! So a sync, which takes milliseconds on real disks, is shared by all requests that came in during the one before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
@@ -142,15 +143,19 @@ pub struct Request {
     pub may_name: Option<MayName>,
 }
 
-/// What a request may name that is not of who signs the change.
+/// What a request may name that is not of who signs the change, and how much it may write.
 #[derive(Clone, Debug, Default)]
 pub struct MayName {
     /// The blobs that it may name where they were not named before: nobody gets at content by its hash alone.
     pub blobs: Vec<BlobHash>,
     /// At which names it may not point at anything, if there are some: where a pointer says something of who signs.
     pub points_not_at: Option<fn(&str) -> bool>,
+    /// What it may not write or remove, at and below, also where it may all around it.
+    pub keeps_off: Vec<Path>,
     /// Who asks.
     pub asker: Asker,
+    /// Bytes of changes that it may write, roughly, if that is bounded: a short patch can copy a large value many times.
+    pub bytes_max: Option<u64>,
 }
 
 /// Somebody else than the owner on whose behalf this device writes. Names that he gives to versions are his: what others called so
@@ -241,6 +246,9 @@ pub enum WriteError {
     /// The path is the system's.
     #[error("{0} belongs to the system")]
     Reserved(Path),
+    /// It would write more than it may: so many bytes.
+    #[error("this would write {0} bytes, and may not")]
+    TooMuch(u64),
     /// The edits of a text, or the addition to a counter, cannot be made.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -330,7 +338,8 @@ pub struct Offered {
 
 /// Work for the deciding thread.
 pub(crate) enum Job {
-    Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
+    /// Answers also as soon as it was decided: with the bytes that it writes, and how long that took.
+    Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>, oneshot::Sender<(u64, Duration)>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
     State(Box<(Option<Space>, Option<GrantId>, Statement)>, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// A root key says this, and takes these grants back.

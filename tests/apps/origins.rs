@@ -349,7 +349,7 @@ fn an_app_that_writes_more_than_it_may_has_to_wait_for_the_owner() {
     assert_eq!(begun.answer(false).expect("an answer").problem(413)["title"], "this is more than you may keep here");
     ran(&["allow", &id, "up", "to", "100kB"]);
     assert!(put("large", 8000).status < 300);
-    assert_eq!(socket.request(&large)["ok"], true);
+    assert_eq!(socket.request(&json!({"id": 2, "put": format!("/@{space}/boards/other"), "value": "x".repeat(8000)}))["ok"], true);
     let costs = peer.value("/.sys/costs");
     let board = costs["costs"].as_array().and_then(|all| all.iter().find(|cost| cost["key"] == "app:board")).cloned().expect("a cost");
     assert!(board["bytes"].as_u64().is_some_and(|bytes| bytes > 20_000) && board["requests"].as_u64() > Some(3), "{board}");
@@ -424,4 +424,89 @@ fn what_an_app_says_again_counts_once_also_with_a_new_index() {
     edit(&peer, "two", "\"sess-6\"", "\"sess-5\"", "text [6:6]", "?");
     let text = peer.value("/boards")["doc"].clone();
     assert!(text.as_str().is_some_and(|text| text.starts_with("Jello") && text.matches('?').count() == 2 && text.contains('!')), "{text}");
+}
+
+/// What an app hears of a space that it may do nothing in is the same whoever's it is: somebody's who is known here, another identity of
+/// the owner's, or nobody's.
+#[test]
+fn an_app_hears_of_nobody_whom_its_card_does_not_name() {
+    let (peer, bob) = (Peer::start(), Peer::start());
+    crate::peers::neighbours::join(&peer, &crate::peers::neighbours::invite(&bob, &[]), "bobby");
+    crate::peers::neighbours::until_space(&peer, "bobby", "live");
+    let persona = crate::peers::neighbours::json(peer.home(), &["personas", "new", "work"])["id"].as_str().expect("a key").to_owned();
+    let nobody = timebus_identity::SecretKey::from_seed([9; 32]).public().to_string();
+    let plain = r#"[{"path":"/boards","may":["read","write"],"why":"boards"}]"#;
+    let social = r#"[{"path":"/boards","of":"others","may":["read"]}]"#;
+    for (name, wants, of_boards) in [("plain", plain, false), ("social", social, true)] {
+        install(&peer, &folder(peer.home(), name, wants, "<p>hi"));
+        let app = Origin::new(&peer, name);
+        let token = app.token();
+        let mut socket = Socket::try_open(&peer, &[("Host", &app.host), ("Origin", &app.origin)]).unwrap_or_else(|status| panic!("{status}"));
+        assert_eq!(socket.request(&json!({"auth": token}))["auth"], true);
+        for path in ["/secret/x", "/boards/x"] {
+            let mut hear = |space: &str| {
+                let ask = |method: &str, target: String| {
+                    let answer = app.page(&token, method, &target, "");
+                    (answer.status, answer.text().replace(space, "SPACE"))
+                };
+                let written = app.page(&token, "PUT", &format!("/@{space}{path}"), "1");
+                let at_socket = socket.request(&json!({"id": 1, "get": format!("/@{space}{path}")})).to_string().replace(space, "SPACE");
+                let inbox = ask("POST", format!("/@{space}/.drop"));
+                let (read, synced) = (ask("GET", format!("/@{space}{path}")), ask("GET", format!("/.sys/synced/@{space}{path}")));
+                (read, inbox, (written.status, written.text().replace(space, "SPACE")), at_socket, synced)
+            };
+            let of_nobody = hear(&nobody);
+            assert_eq!(
+                (of_nobody.0.0, of_nobody.1.0, of_nobody.2.0),
+                (if of_boards && path == "/boards/x" { 404 } else { 403 }, 403, 403),
+                "{of_nobody:?}"
+            );
+            let is_told = of_boards && path == "/boards/x";
+            for space in [&persona, &bob.ready["id"].as_str().expect("a key").to_owned(), "bobby", "nobodyhere", "work"] {
+                let of_other = hear(space);
+                assert_eq!((&of_other.1, &of_other.2), (&of_nobody.1, &of_nobody.2), "{name} {path} {space}");
+                if !is_told {
+                    assert_eq!(of_other, of_nobody, "{name} {path} {space}");
+                }
+            }
+        }
+    }
+}
+
+/// Whom the owner knows, and who he says that they are now, no app says for him, whatever it may do around that.
+#[test]
+fn an_app_does_not_speak_for_the_owner_of_his_friends() {
+    let peer = Peer::start();
+    install(&peer, &folder(peer.home(), "chat", r#"[{"path":"/profile","may":["read","write"],"why":"your name"}]"#, "<p>hi"));
+    let app = Origin::new(&peer, "chat");
+    let token = app.token();
+    let me = me(&peer);
+    let [bob, eve] = [3, 4].map(|seed| timebus_identity::SecretKey::from_seed([seed; 32]).public().to_string());
+    let vouched = format!("/profile/vouched/{bob}");
+    let ask = |method: &str, path: &str, body: &str| app.page(&token, method, &format!("/@{me}{path}"), body);
+    assert_eq!(ask("PUT", "/profile/name", "\"Ada\"").status, 200);
+    ask("PUT", &vouched, &json!(eve).to_string()).problem(403);
+    ask("PUT", "/profile", &json!({"vouched": {&bob: &eve}}).to_string()).problem(403);
+    assert_eq!(peer.send("GET", &vouched, &[], "").status, 404);
+    peer.put(&vouched, &json!(eve));
+    for (method, body) in [("PUT", json!({"name": "Eve"})), ("DELETE", json!(null))] {
+        ask(method, "/profile", &body.to_string()).problem(403);
+    }
+    ask("DELETE", &vouched, "").problem(403);
+    for kind in ["text/plain", "text/markdown", "video/mp4"] {
+        let bearer = format!("Bearer {token}");
+        let put = [("Authorization", &*bearer), ("Origin", &app.origin), ("Sec-Fetch-Site", "same-origin"), ("Content-Type", kind)];
+        app.ask("PUT", &format!("/@{me}/profile"), &put, "gone").problem(403);
+    }
+    let bearer = format!("Bearer {token}");
+    let patch =
+        [("Authorization", &*bearer), ("Origin", &app.origin), ("Sec-Fetch-Site", "same-origin"), ("Content-Type", "application/merge-patch+json")];
+    assert_eq!(app.ask("PATCH", &format!("/@{me}/profile"), &patch, r#"{"name":"Ada L.","bio":"x"}"#).status, 200);
+    app.ask("PATCH", &format!("/@{me}/profile"), &patch, &json!({"vouched": null}).to_string()).problem(403);
+    assert_eq!(peer.value("/profile"), json!({"name": "Ada L.", "bio": "x", "vouched": {&bob: &eve}}));
+    for path in ["/lists", "/lists/moved", "/profile/vouched"] {
+        let wants = format!(r#"[{{"path":"{path}","may":["read"],"why":"x"}}]"#);
+        let ran = run(peer.home(), &["app", "install", &folder(peer.home(), "spy", &wants, "<p>hi"), "--yes"]);
+        assert!(ran.code != 0 && ran.err.contains("for him to say"), "{path}: {ran:?}");
+    }
 }

@@ -83,6 +83,8 @@ async function framed(/** @type {import("playwright-core").Page} */ page, /** @t
       });
     }, url);
     const frames = page.frames().filter((frame) => frame !== page.mainFrame());
+    // A page that took its place is known a little after it was loaded.
+    for (let tries = 0; tries < 50 && frames.some((frame) => frame.url() === ""); tries++) await page.waitForTimeout(20);
     shown.push(...frames.map((frame) => frame.url()).filter((url) => !url.startsWith("chrome-error:")));
     await page.evaluate(() => document.querySelector("iframe")?.remove());
   }

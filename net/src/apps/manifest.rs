@@ -203,6 +203,9 @@ impl Want {
         if first.starts_with('@') {
             return refuse("write the path in the space; \"of\": \"others\" means the spaces of others");
         }
+        if self.of == Of::Me && crate::authority::is_owners_word(&path) {
+            return refuse("whom the owner knows, follows and blocks is for him to say; apps get /.sys/lists and /.sys/follow");
+        }
         if first.starts_with('.') {
             let known = SYSTEM.iter().find(|(name, _)| *name == self.path);
             if !known.is_some_and(|(_, verbs)| self.may.iter().all(|verb| verbs.contains(verb))) {

@@ -740,7 +740,8 @@ impl Actor {
                 self.act(Output::Send(link, frame));
                 true
             }
-            Heard::Shown { shown, is_for_all } => {
+            Heard::Shown { shown, is_for_all, reply } => {
+                reply.into_iter().for_each(|came| self.act(Output::Send(link, came)));
                 let (BlobFrame::Have { hash, .. } | BlobFrame::Want { hash, .. } | BlobFrame::Piece { hash, .. } | BlobFrame::Not { hash, .. }) =
                     frame;
                 if let Some(reply) = self.shown.remove(&(link, *hash)) {
@@ -1044,7 +1045,8 @@ impl Actor {
             .transfers()
             .filter(|transfer| {
                 let is_given = || self.giving.get(&transfer.hash).is_some_and(|giving| giving.last.elapsed() < GIVEN_FOR);
-                transfer.is_fetched || !transfer.readers.is_empty() || is_given()
+                // Who has all of it takes nothing.
+                transfer.is_fetched || transfer.readers.iter().any(|(_, bytes)| *bytes < transfer.len) || is_given()
             })
             .map(|transfer| {
                 let fetching = self.fetches.get(&transfer.hash);

@@ -11,17 +11,10 @@ use http::StatusCode;
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::ids::TimelineId;
-use timebus_store::store::{StorageError, Store};
-use timebus_store::writer::{MayName, Request, WriteError, Written};
+use timebus_store::store::Store;
 
-use crate::authority::Verb;
-use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::sync::Remote;
-use crate::who::Who;
-
-/// How often a write is tried again that names other content than was looked at before.
-const TRIES: usize = 3;
 
 /// Whether content is here for those who have a timeline in which somebody names it: the owner named it there himself,
 /// or had this peer do so for somebody who was asked, or it was fetched from those who have the timeline.
@@ -51,50 +44,6 @@ pub(crate) fn is_for(store: &Store, remote: &Remote, (space, timeline): (&Public
         says
     });
     looked.is_ok() && (says || !is_elsewhere)
-}
-
-/// What somebody may name who brings this content. A guest's likes and answers would be the owner's, who signs them.
-pub(crate) fn may_name(who: &Who, brought: Option<BlobHash>) -> Option<MayName> {
-    let points_not_at = who.guest().map(|_| crate::refs::is_leaf as fn(&str) -> bool);
-    if who.is_owner() { None } else { Some(MayName { blobs: brought.into_iter().collect(), points_not_at, asker: who.asker().unwrap_or_default() }) }
-}
-
-/// Writes for somebody who may write there. If he names content that he may read at some path, he may do that.
-///
-/// # Errors
-///
-/// As [`Store::write`]; [`WriteError::Names`] if he may not read it.
-pub(crate) async fn write(peer: &Peer, who: &Who, mut request: Request) -> Result<Written, WriteError> {
-    for _ in 0..TRIES {
-        let named = match (peer.store().write(request.clone()).await, &mut request.may_name) {
-            (Err(WriteError::Names(named)), Some(may_name)) => {
-                may_name.blobs.extend(&named);
-                named
-            }
-            (result, _) => return result,
-        };
-        let (peer, who) = (peer.clone(), who.clone());
-        let refused = tokio::task::spawn_blocking(move || unreadable(&peer, &who, named)).await;
-        let refused = refused.map_err(|_| WriteError::Closing)??;
-        if !refused.is_empty() {
-            return Err(WriteError::Names(refused));
-        }
-    }
-    Err(WriteError::Names(Vec::new()))
-}
-
-/// The first of these blobs that somebody may read nowhere, if there is one.
-fn unreadable(peer: &Peer, who: &Who, named: Vec<BlobHash>) -> Result<Vec<BlobHash>, StorageError> {
-    let (store, rows) = (peer.store(), peer.store().snapshot());
-    for hash in named {
-        let may_read = store.is_named_where(&rows, &hash, |place| {
-            who.may(peer, Verb::Read, &place.space.key, &place.path).is_ok() && belongs(store, &hash, &place.timeline, &place.author)
-        })?;
-        if !may_read {
-            return Ok(vec![hash]);
-        }
-    }
-    Ok(Vec::new())
 }
 
 /// The answer to who names content that he may not read.

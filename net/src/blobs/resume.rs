@@ -428,9 +428,10 @@ async fn pour_part(
         note(upload, move |about| about.unchecked_from = Some(from)).await?;
     }
     let length = upload.about().length;
+    let blob_bytes_max = super::of(peer)?.limits().blob_bytes_max;
     let poured = pour(writer, first, &mut body, &mut check, length.unwrap_or(u64::MAX), &upload.takeover).await;
     let poured = poured.map_err(|(writer, problem)| match (&writer, length) {
-        (Some(_), Some(length)) if problem.status == StatusCode::PAYLOAD_TOO_LARGE => {
+        (Some(_), Some(length)) if problem.kind == "too-large" && length < blob_bytes_max => {
             (writer, malformed(format!("the upload was to have {length} bytes, and more came")))
         }
         _ => (writer, problem),

@@ -1,6 +1,7 @@
 //! Asks one other peer to show a piece of a blob that it says it has, and takes nothing of it: what is said, without IO.
 //!
-//! To whoever is asked it is a reader like any other: it says what it has, is asked for one piece, and sends it.
+//! To whoever is asked it is a reader like any other, who lacks one piece: it says what it has, is asked for the piece, sends it, and is
+//! told that it came. So it is not waited for, and nothing is given to this reader any more.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +34,8 @@ pub(crate) enum Heard {
     Other,
     /// The piece is to be asked for.
     Send(BlobFrame),
-    /// The answer. What was said is for nobody else, if it is of this request.
-    Shown { shown: Shown, is_for_all: bool },
+    /// The answer, and what to say to it. What was said is for nobody else, if it is of this request.
+    Shown { shown: Shown, is_for_all: bool, reply: Option<BlobFrame> },
 }
 
 /// All who were asked.
@@ -43,17 +44,20 @@ pub(crate) struct Shows(BTreeMap<(LinkId, BlobHash), Asked>);
 
 #[derive(Debug)]
 struct Asked {
+    space: PublicKey,
+    len: u64,
     piece: u32,
     /// Whether the piece was asked for, as it was said that it is there.
     is_wanted: bool,
 }
 
 impl Shows {
-    /// Begins: what to send.
+    /// Begins: what to send. Who asks has all of it himself.
     pub(crate) fn ask(&mut self, link: LinkId, space: PublicKey, (hash, len): (BlobHash, u64), piece: u32) -> BlobFrame {
         debug_assert!(u64::from(piece) < pieces_of(len), "there is no such piece");
-        self.0.insert((link, hash), Asked { piece, is_wanted: false });
-        BlobFrame::Have { space, hash, len, asks: true, pieces: Vec::new() }
+        self.0.insert((link, hash), Asked { space, len, piece, is_wanted: false });
+        let pieces = [(0, piece), (piece + 1, pieces_of(len))].into_iter().filter(|(start, end)| start < end).collect();
+        BlobFrame::Have { space, hash, len, asks: true, pieces }
     }
 
     /// Takes a frame.
@@ -73,8 +77,10 @@ impl Shows {
             BlobFrame::Not { id: REQUEST, .. } => (Shown::Busy, false),
             _ => return Heard::Other,
         };
+        let (space, len, piece) = (asked.space, asked.len, asked.piece);
         self.0.remove(&(link, *hash));
-        Heard::Shown { shown, is_for_all }
+        let came = BlobFrame::Have { space, hash: *hash, len, asks: false, pieces: vec![(piece, piece + 1)] };
+        Heard::Shown { reply: matches!(shown, Shown::Slice(_)).then_some(came), shown, is_for_all }
     }
 
     /// Nobody waits for it any more.
@@ -97,7 +103,8 @@ mod tests {
 
     fn asking() -> Shows {
         let mut shows = Shows::default();
-        assert_eq!(shows.ask(1, SPACE, (HASH, LEN), 3), BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: true, pieces: vec![] });
+        let all_else = vec![(0, 3), (4, 8)];
+        assert_eq!(shows.ask(1, SPACE, (HASH, LEN), 3), BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: true, pieces: all_else });
         shows
     }
 
@@ -112,18 +119,19 @@ mod tests {
         assert_eq!(shows.hear(1, &piece(7, 3)), Heard::Other, "of a download");
         assert_eq!(shows.hear(1, &piece(REQUEST, 2)), Heard::Other, "another one");
         let shown = Shown::Slice(Bytes::from_static(b"la"));
-        assert_eq!(shows.hear(1, &piece(REQUEST, 3)), Heard::Shown { shown, is_for_all: false });
+        let reply = Some(have(&[(3, 4)]));
+        assert_eq!(shows.hear(1, &piece(REQUEST, 3)), Heard::Shown { shown, is_for_all: false, reply }, "it is told that it came");
         assert_eq!(shows.hear(1, &piece(REQUEST, 3)), Heard::Other, "nobody waits any more");
     }
 
     #[test]
     fn whoever_has_it_not_is_told_from_whoever_has_no_time() {
-        assert_eq!(asking().hear(1, &have(&[(0, 3), (4, 8)])), Heard::Shown { shown: Shown::Nothing, is_for_all: true });
+        assert_eq!(asking().hear(1, &have(&[(0, 3), (4, 8)])), Heard::Shown { shown: Shown::Nothing, is_for_all: true, reply: None });
         for (reason, shown) in [(Not::Here, Shown::Nothing), (Not::Busy, Shown::Busy), (Not::Elsewhere, Shown::Busy)] {
             let mut shows = asking();
             shows.hear(1, &have(&[(3, 4)]));
             assert_eq!(shows.hear(1, &BlobFrame::Not { hash: HASH, id: 9, reason }), Heard::Other);
-            assert_eq!(shows.hear(1, &BlobFrame::Not { hash: HASH, id: REQUEST, reason }), Heard::Shown { shown, is_for_all: false });
+            assert_eq!(shows.hear(1, &BlobFrame::Not { hash: HASH, id: REQUEST, reason }), Heard::Shown { shown, is_for_all: false, reply: None });
         }
         let mut shows = asking();
         shows.forget(1, &HASH);

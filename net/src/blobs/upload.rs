@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::{PIECE_BYTES, beside, save_problem};
 use crate::accept::Mime as Media;
+use crate::authority::Verb;
 use crate::body::{Body, BodyReader};
 use crate::ledger::Hosts;
 use crate::peer::{Of, OriginCount};
@@ -35,9 +36,11 @@ pub(crate) fn is_file(head: &http::request::Parts) -> bool {
 
 /// Takes a file: a small one becomes a value like any other, a large one a blob that the value names.
 pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
+    ask.peer.others().has_time(ask.reader)?;
     let mut check = ask.who.body_check();
     let mut body = BodyReader::new(body);
     if let Some(len) = body.announced().filter(|len| *len > INLINE_BYTES_MAX as u64) {
+        crate::behalf::check_limit(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
         crate::route::ask_room(&ask.peer, &ask.who, &ask.space.key, len)?;
     }
     let mut first = BytesMut::new();
@@ -45,7 +48,7 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
         let Some(bytes) = body.next().await? else {
             check.update(&first);
             check.finish()?;
-            crate::route::charge(&ask.peer, &ask.who, &ask.space.key, first.len() as u64)?;
+            crate::route::room_for(&ask.peer, &ask.who, &ask.space.key, first.len() as u64)?;
             return write::answer(ask, first.freeze()).await;
         };
         first.extend_from_slice(&bytes);
@@ -146,7 +149,9 @@ pub(super) async fn pour(
 
 /// Writes the value that names a blob. The blob is kept until that is on disk.
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
-    crate::route::charge_file(&ask.peer, &ask.who, &ask.space.key, len)?;
+    ask.who.may(&ask.peer, Verb::Write, &ask.space.key, &ask.path)?;
+    crate::behalf::check_limit(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
+    crate::route::ask_room(&ask.peer, &ask.who, &ask.space.key, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {
@@ -156,7 +161,12 @@ pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease),
     } else {
         Action::PutValue(value)
     };
-    write::perform(ask, action, hash).await
+    let (peer, who, space) = (ask.peer.clone(), ask.who.clone(), ask.space.key);
+    let response = write::perform(ask, action, hash).await?;
+    if response.status().is_success() {
+        crate::route::count_file(&peer, &who, &space, len);
+    }
+    Ok(response)
 }
 
 /// Under which media type the file is kept.

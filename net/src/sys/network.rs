@@ -117,12 +117,23 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
 
 /// The same for somebody who may not be the owner: which other identities the owner has is his secret.
 pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
-    match find_space(peer, name).await {
+    match find_space_known_to(peer, who, name).await {
         // Whether he may do something there, and what there is, he is told as of every key: see [`crate::remote::reach_space`].
         Err(problem) if !who.is_owner() && problem.kind == crate::personas::IS_OWN => {
             name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name))
         }
         found => found,
+    }
+}
+
+/// What people are called here is for the owner to know, and for apps that may do something in the spaces of all of them.
+async fn find_space_known_to(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
+    match who {
+        Who::App(app) if !app.knows_others() => match name.strip_prefix('@').unwrap_or(name).parse::<PublicKey>() {
+            Ok(key) => find_space(peer, &key.to_string()).await,
+            Err(_) => Err(not_held(name)),
+        },
+        _ => find_space(peer, name).await,
     }
 }
 

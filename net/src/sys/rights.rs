@@ -358,6 +358,11 @@ fn plan(
             true => "everybody can read and follow all of the space that is not kept apart".to_owned(),
             false => format!("everybody who reaches this peer by HTTP can read {path}, and nothing else"),
         });
+        notes.push(format!(
+            "that is as it is and as it was: what stood there before, and what was taken out of a text, can be read, too; what is put at \
+             another path begins anew{}",
+            if path.is_root() { "" } else { ", and that can be given in its place" }
+        ));
     }
     let depth = if can == Verb::Grant { wanted.depth.unwrap_or(1) } else { wanted.depth.unwrap_or(0) };
     let scope = scope_at(path)?;

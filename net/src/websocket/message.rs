@@ -13,7 +13,7 @@ use crate::authority::Verb;
 use crate::computed::Source;
 use crate::peer::Peer;
 use crate::problem::Problem;
-use crate::route::{locate, not_held};
+use crate::route::{bad_path, locate, not_held};
 use crate::target::{Query, SEGMENTS_MAX};
 use crate::who::Who;
 use crate::window::Window;
@@ -57,6 +57,15 @@ impl Fields {
         let path = VERBS.iter().find_map(|verb| if let Some(Json::String(path)) = self.0.get(*verb) { Some(path) } else { None })?;
         let name = path.strip_prefix("/@")?.split('/').next()?;
         (!name.starts_with('@') && !name.contains('.')).then(|| name.to_owned())
+    }
+
+    /// What a message wants to do in the space that it names, and at which path.
+    pub(super) fn wanted(&self) -> Result<(Verb, Path), Problem> {
+        let wanted = VERBS.iter().find_map(|verb| if let Some(Json::String(path)) = self.0.get(*verb) { Some((*verb, path.as_str())) } else { None });
+        let (verb, path) = wanted.unwrap_or(("get", ""));
+        let verb = if matches!(verb, "watch" | "get") { Verb::Read } else { Verb::Write };
+        let names = path.split('/').skip(2).filter(|name| !name.is_empty());
+        Ok((verb, Path::from_text_segments(names).map_err(|error| bad_path(&error))?))
     }
 
     /// The same message as the persona is asked it that the path begins with.

@@ -267,6 +267,19 @@ impl Rights {
     /// not read.
     #[must_use]
     pub fn grant_covering(&self, key: Option<&PublicKey>, actions: Actions, timeline: &TimelineId, path: &Path, time_ms: u64) -> Option<GrantId> {
+        self.grants_covering(key, actions, timeline, path, time_ms).into_iter().min_by_key(|(id, held)| self.worth(*id, held)).map(|(id, _)| id)
+    }
+
+    /// All of these grants.
+    #[must_use]
+    pub fn grants_covering(
+        &self,
+        key: Option<&PublicKey>,
+        actions: Actions,
+        timeline: &TimelineId,
+        path: &Path,
+        time_ms: u64,
+    ) -> Vec<(GrantId, &Held)> {
         let whole = Actions(Actions::SYNC.0 | Actions::READ.0);
         let nobody = PublicKey::from_bytes([0; 32]);
         let key = key.unwrap_or(&nobody);
@@ -281,7 +294,7 @@ impl Rights {
                 && self.is_for_him(held)
                 && (covers || reads_all)
         };
-        self.grants_for(key).filter(|(_, held)| fits(held)).min_by_key(|(id, held)| self.worth(*id, held)).map(|(id, _)| id)
+        self.grants_for(key).filter(|(_, held)| fits(held)).collect()
     }
 
     /// Whether a key may fetch a timeline as it is, at a time in Unix milliseconds.

@@ -69,6 +69,12 @@ impl Plan<'_> {
 }
 
 impl PlannedBody {
+    /// Bytes of its ops, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
     /// The body, given the ids of the bodies made before it: each with the number of its first op.
     #[must_use]
     pub fn finish(self, made: &[(usize, ChangeId)]) -> (usize, Body) {

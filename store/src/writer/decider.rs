@@ -48,6 +48,9 @@ pub(crate) struct Decider {
     pub(crate) own_caps: Vec<GrantId>,
     pub(crate) to_syncer: SyncSender<Group>,
     pub(crate) group: Group,
+    /// Of the request at hand: the bytes that it may write, and that it does.
+    pub(crate) bytes_max: Option<u64>,
+    pub(crate) bytes: u64,
     pub(crate) syncing: bool,
     pub(crate) read_only: Option<Arc<str>>,
     /// Jobs that wait for the syncer because the group at hand is full. As few as there are requests that wait.
@@ -78,6 +81,8 @@ impl Decider {
             own_caps: Vec::new(),
             to_syncer,
             group,
+            bytes_max: None,
+            bytes: 0,
             syncing: false,
             read_only: None,
             aside: VecDeque::new(),
@@ -151,7 +156,7 @@ impl Decider {
     pub(crate) fn take_job(&mut self, job: Job) {
         match job {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..) | Job::Root(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
-            Job::Write(request, reply) => self.write(*request, reply),
+            Job::Write(request, reply, decided) => self.write(*request, reply, decided),
             Job::Offer(changes, reply) => {
                 let offer = Offer { changes: changes.into_iter(), offered: Offered::default(), reply };
                 let rest = self.go_on(offer, None);

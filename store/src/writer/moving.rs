@@ -186,7 +186,9 @@ impl Decider {
         let mut plan = Plan::new(space.key, move |list| Order::load(rows, t, list).unwrap_or_default(), draft);
         copy(&mut plan, to, &tree, &space.key)?;
         plan.delete(&from, &tree);
-        if let Some(MayName { points_not_at, blobs, .. }) = may_name {
+        if let Some(may_name) = may_name {
+            super::requests::check_keeps_off(&plan, &may_name, space.key)?;
+            let MayName { points_not_at, blobs, .. } = may_name;
             if let Some(is_word) = points_not_at
                 && let Some(name) = plan.pointers().find(|name| is_word(name))
             {

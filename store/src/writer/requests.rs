@@ -1,16 +1,18 @@
 //! Requests of this peer's own users, made into changes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use timebus_identity::PublicKey;
 use tokio::sync::oneshot;
 
 use super::syncer::{Entry, Reply};
 use super::version::{ids_of, is_of_many, same_version};
-use super::{Action, Asker, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
+use super::{Action, Asker, Condition, Decider, MayName, Request, WriteError, Written, names_at, texts, version_tag};
 use crate::asked::Asked;
 use crate::auth::OWN_WORDS;
 use crate::blobs::BlobHash;
-use crate::change::{Body, Change, PARENTS_MAX, Part};
+use crate::change::{Body, Change, OVERHEAD_BYTES, PARENTS_MAX, Part};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows as _, Table};
@@ -25,10 +27,22 @@ use crate::tree::Tree;
 use crate::value::Value;
 use crate::view::View;
 
+/// Refuses what touches what a request has to keep off.
+pub(super) fn check_keeps_off(plan: &Plan<'_>, may_name: &MayName, space: PublicKey) -> Result<(), WriteError> {
+    match may_name.keeps_off.iter().find(|path| plan.touches(path)) {
+        Some(path) => Err(WriteError::NoGrant { space, path: path.clone() }),
+        None => Ok(()),
+    }
+}
+
 impl Decider {
-    pub(super) fn write(&mut self, request: Request, reply: oneshot::Sender<Result<Written, WriteError>>) {
+    pub(super) fn write(&mut self, request: Request, reply: oneshot::Sender<Result<Written, WriteError>>, decided: oneshot::Sender<(u64, Duration)>) {
         let durable = request.durable;
-        match self.decide(request) {
+        (self.bytes_max, self.bytes) = (request.may_name.as_ref().and_then(|may_name| may_name.bytes_max), 0);
+        let began = Instant::now();
+        let result = self.decide(request);
+        let _ = decided.send((if result.is_ok() { self.bytes } else { 0 }, began.elapsed()));
+        match result {
             Ok(written) if durable && (written.change.is_some() || self.syncing || !self.group.entries.is_empty()) => {
                 self.group.replies.push(Reply::Written(reply, written));
             }
@@ -188,6 +202,7 @@ impl Decider {
             }
         }
         if let Some(may_name) = may_name {
+            check_keeps_off(&plan, &may_name, space.key)?;
             if let Some(is_word) = may_name.points_not_at
                 && let Some(name) = plan.pointers().find(|name| is_word(name))
             {
@@ -422,6 +437,10 @@ impl Decider {
         let Called { name, wanted, asker } = called;
         let asked = wanted.as_ref().and_then(|wanted| Asked::of(&self.inner.device, asker.as_ref(), wanted, name.as_deref()));
         let count = bodies.len().max(1) as u64;
+        self.bytes = bodies.iter().map(PlannedBody::bytes).sum::<u64>() + count * OVERHEAD_BYTES;
+        if self.bytes_max.is_some_and(|bytes_max| self.bytes > bytes_max) {
+            return Err(WriteError::TooMuch(std::mem::take(&mut self.bytes)));
+        }
         let planned: Vec<Option<PlannedBody>> = if bodies.is_empty() { vec![None] } else { bodies.into_iter().map(Some).collect() };
         let author = self.inner.device.public();
         let last = self.take_allowed(t, caps, |pipeline, cap| {

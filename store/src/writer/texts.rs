@@ -9,7 +9,7 @@
 
 use timebus_identity::{PublicKey, SecretKey};
 
-use super::requests::{Called, check_condition, check_reserved};
+use super::requests::{Called, check_condition, check_keeps_off, check_reserved};
 use super::version::{is_of_many, many};
 use super::{Action, Asker, Decider, Request, WriteError, Written, names_at, resolve};
 use crate::fold::Bodies;
@@ -440,7 +440,7 @@ impl Decider {
     /// Works out and stages what a request does to a text.
     pub(super) fn decide_text(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
-        let asker = may_name.map(|may_name| may_name.asker);
+        let asker = may_name.as_ref().map(|may_name| may_name.asker);
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let caps = self.caps(space, &path)?;
@@ -593,6 +593,7 @@ impl Decider {
             name.get_or_insert_with(|| format!("{}-{}", draft.agent, draft.seq));
             plan.push_text(made, draft);
         }
+        may_name.map_or(Ok(()), |may_name| check_keeps_off(&plan, &may_name, space.key))?;
         // Names are one namespace in a timeline; where one is taken, the text knows the version by it all the same.
         if let Some(taken) = &name
             && !labelled(rows, t, taken)?.is_empty()
@@ -614,7 +615,7 @@ impl Decider {
     /// Works out and stages an addition to a counter.
     pub(super) fn decide_inc(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, label, condition, time_ms, may_name, .. } = request;
-        let asker = may_name.map(|may_name| may_name.asker);
+        let asker = may_name.as_ref().map(|may_name| may_name.asker);
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
@@ -651,6 +652,7 @@ impl Decider {
             _ => return Err(TextError::NotACounter(path).into()),
         };
         plan.push_inc(made, delta.clamp(-INT_MAX, INT_MAX));
+        may_name.map_or(Ok(()), |may_name| check_keeps_off(&plan, &may_name, space.key))?;
         let bodies = plan.into_bodies()?;
         let wanted = label.clone();
         let label = self.unless_taken(t, &path, label, &taken)?.filter(|label| !version.contains(label));

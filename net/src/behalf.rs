@@ -1,0 +1,180 @@
+//! Writing for others: for guests who sign their requests, and for apps. This device signs what they write, so whatever keeps
+//! others from writing too much or too long by a peer of their own is asked here.
+//!
+//! Whether they may write is asked when a request comes, and again when it is carried out: its body may have taken an hour. What
+//! counts is what is written and not what was sent, as a short patch can copy a large value many times. Guests' requests are decided
+//! one at a time, and each guest has time for it as for reading: the owner waits for one of them at most.
+
+use timebus_identity::PublicKey;
+use timebus_store::auth::CapError;
+use timebus_store::blobs::BlobHash;
+use timebus_store::change::OVERHEAD_BYTES;
+use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
+use timebus_store::store::{Begun, StorageError};
+use timebus_store::writer::{MayName, Request, WriteError, Written};
+
+use crate::authority::{Verb, is_owners_word, not_on_card};
+use crate::blobs::named::belongs;
+use crate::ledger::Payer;
+use crate::others::{Reader, WriteTurn};
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::route::{room_for, storage_problem};
+use crate::who::{Who, now_ms};
+
+/// How often a write is tried again that names other content than was looked at before.
+const TRIES: usize = 3;
+
+/// What a request may name and write in a space that brings this content. A guest's likes and answers
+/// would be the owner's, who signs them.
+pub(crate) fn may_name(who: &Who, space: Space, brought: Option<BlobHash>) -> Option<MayName> {
+    if who.is_owner() {
+        return None;
+    }
+    let points_not_at = who.guest().map(|_| crate::refs::is_leaf as fn(&str) -> bool);
+    let keeps_off = if matches!(who, Who::App(_)) && space.is_own() { crate::authority::owners_words().collect() } else { Vec::new() };
+    // How much shows when it is his turn.
+    let bytes_max = Some(0);
+    Some(MayName { blobs: brought.into_iter().collect(), points_not_at, keeps_off, asker: who.asker().unwrap_or_default(), bytes_max })
+}
+
+/// Writes, for whomever it is. If he names content that he may read at some path, he may do that.
+///
+/// # Errors
+///
+/// The answer to who may not write there any more, or not as much, or has to wait for his turn; [`WriteError::Names`] if he may not
+/// read what he names.
+pub(crate) async fn write(peer: &Peer, who: &Who, reader: Option<Reader>, mut request: Request) -> Result<Result<Written, WriteError>, Problem> {
+    let (Some(payer), Some(_)) = (who.payer(), &request.may_name) else { return Ok(peer.store().write(request).await) };
+    let space = request.space.unwrap_or_else(|| peer.store().own());
+    for _ in 0..TRIES {
+        // Those of one connection are decided in the order in which they came.
+        let turn = peer.others().turn_to_write(reader).await?;
+        let work = {
+            let (peer, who, payer, request) = (peer.clone(), who.clone(), payer.clone(), request.clone());
+            async move {
+                who.may(&peer, Verb::Write, &space.key, &request.path)?;
+                Ok(begin(&peer, &payer, space, request, turn).await)
+            }
+        };
+        // Whoever hangs up now is counted all the same.
+        let Ok(decided) = tokio::spawn(work).await else { return Ok(Err(WriteError::Closing)) };
+        let (begun, limit) = decided?;
+        let result = match begun {
+            Ok(begun) => begun.done().await,
+            Err(error) => Err(error),
+        };
+        let Some(may_name) = &mut request.may_name else { return Ok(result) };
+        match (result, who) {
+            (Err(WriteError::TooMuch(bytes)), _) => {
+                if let Some(source) = limit.and_then(|limit| limit.refuses(bytes)) {
+                    return Ok(Err(WriteError::Limit { space: space.key, source }));
+                }
+                room_for(peer, who, &space.key, bytes)?;
+            }
+            (Err(WriteError::Names(named)), _) => {
+                may_name.blobs.extend(&named);
+                let (peer, who) = (peer.clone(), who.clone());
+                let refused = tokio::task::spawn_blocking(move || unreadable(&peer, &who, named)).await;
+                let refused = match refused {
+                    Ok(refused) => refused.map_err(|error| storage_problem(&error))?,
+                    Err(_) => return Ok(Err(WriteError::Closing)),
+                };
+                if !refused.is_empty() {
+                    return Ok(Err(WriteError::Names(refused)));
+                }
+            }
+            (Err(WriteError::NoGrant { path, .. }), Who::App(app)) if is_owners_word(&path) => return Err(not_on_card(app, Verb::Write, &path)),
+            (result, _) => return Ok(result),
+        }
+    }
+    Ok(Err(WriteError::Names(Vec::new())))
+}
+
+/// What became of a request as soon as it was decided, and how much it might have written.
+type Decided = (Result<Begun, WriteError>, Option<Limit>);
+
+/// Has a request decided, and counts what it writes. As it is nobody else's turn, what there is room for is so until then.
+async fn begin(peer: &Peer, payer: &Payer, space: Space, mut request: Request, mut turn: WriteTurn) -> Decided {
+    let ledger = peer.ledger();
+    let hosts = ledger.hosts(peer.store(), &space.key, payer);
+    let limit = match payer {
+        Payer::Key(guest) => limit_at(peer, *guest, space, &request.path),
+        Payer::App(_) => None,
+    };
+    if let Some(may_name) = &mut request.may_name {
+        let room = ledger.room(payer, &hosts);
+        may_name.bytes_max = Some(limit.as_ref().map_or(room, |limit| room.min(limit.bytes)));
+    }
+    let begun = peer.store().begin(request).await;
+    if let Ok(begun) = &begun {
+        turn.took(begun.took);
+        if begun.bytes > 0 {
+            ledger.count(payer, &hosts, begun.bytes, false);
+        }
+    }
+    (begun, limit)
+}
+
+/// The first of these blobs that somebody may read nowhere, if there is one.
+fn unreadable(peer: &Peer, who: &Who, named: Vec<BlobHash>) -> Result<Vec<BlobHash>, StorageError> {
+    let (store, rows) = (peer.store(), peer.store().snapshot());
+    for hash in named {
+        let may_read = store.is_named_where(&rows, &hash, |place| {
+            who.may(peer, Verb::Read, &place.space.key, &place.path).is_ok() && belongs(store, &hash, &place.timeline, &place.author)
+        })?;
+        if !may_read {
+            return Ok(vec![hash]);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// How much a guest may write at once at a path, by the limits of his grants there: as if what this peer writes for him were his own
+/// chain. Of several grants the one with the most room.
+struct Limit {
+    bytes: u64,
+    /// The error for more bytes than that.
+    more: Box<dyn Fn(u64) -> CapError + Send>,
+}
+
+impl Limit {
+    fn refuses(&self, bytes: u64) -> Option<CapError> {
+        (bytes > self.bytes).then(|| (self.more)(bytes))
+    }
+}
+
+/// Refuses what is more than a guest's grants let him write at a path.
+///
+/// # Errors
+///
+/// The answer to him.
+pub(crate) fn check_limit(peer: &Peer, who: &Who, space: Space, path: &Path, bytes: u64) -> Result<(), Problem> {
+    let Some(guest) = who.guest() else { return Ok(()) };
+    let limit = limit_at(peer, guest, space, path);
+    match limit.and_then(|limit| limit.refuses(bytes)) {
+        Some(source) => Err(crate::route::write_problem(&WriteError::Limit { space: space.key, source })),
+        None => Ok(()),
+    }
+}
+
+fn limit_at(peer: &Peer, guest: PublicKey, space: Space, path: &Path) -> Option<Limit> {
+    let (store, written) = (peer.store(), peer.ledger().values_for(&Payer::Key(guest)));
+    let rights = store.rights(&space.key)?;
+    let timeline = rights.timeline_of(path);
+    let by_himself = timebus_store::tips::size_of(&*store.snapshot(), space.main(), &guest).map_or(0, |(bytes, _)| bytes);
+    let used = written.saturating_add(by_himself);
+    let grants = rights.grants_covering(Some(&guest), Verb::Write.actions(), &timeline, path, now_ms());
+    let limits = grants.into_iter().map(|(grant, held)| {
+        let (in_all, at_once) = (held.grant.bytes_max, held.grant.change_bytes_max);
+        let left = if in_all == 0 { u64::MAX } else { in_all.saturating_sub(used) };
+        let at_once = if at_once == 0 { u64::MAX } else { at_once.saturating_add(OVERHEAD_BYTES) };
+        let more = move |bytes: u64| match left < at_once {
+            true => CapError::Bytes { grant, max: in_all, found: used.saturating_add(bytes) },
+            false => CapError::ChangeBytes { grant, max: at_once - OVERHEAD_BYTES, found: bytes.saturating_sub(OVERHEAD_BYTES) },
+        };
+        Limit { bytes: left.min(at_once), more: Box::new(more) }
+    });
+    limits.max_by_key(|limit| limit.bytes)
+}
