@@ -245,7 +245,7 @@ mod tests {
     fn ten_thousand_at_once_all_get_it_whatever_some_of_them_do() {
         let seed = std::env::var("TIMEBUS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
         let crowd =
-            Crowd { seed, peers: 10_000, bytes: 256 * 1024, links_max: 64, free_riders: 100, leavers: 300, churn: 20, liars: 10, ..Crowd::default() };
+            Crowd { seed, peers: 10_000, bytes: 128 * 1024, links_max: 64, free_riders: 100, leavers: 300, churn: 20, liars: 10, ..Crowd::default() };
         let began = std::time::Instant::now();
         let outcome = run(&crowd, |_| {});
         println!("seed {seed}, {:?}: {outcome:?}", began.elapsed());
@@ -257,7 +257,7 @@ mod tests {
         // Who was gone for ten seconds has it some seconds after he is back.
         let times = outcome.median_ms as f64 / outcome.lines_ms as f64;
         assert!(times < 3.0 && outcome.all_ms < 10 * outcome.lines_ms + 20_000, "seed {seed}: {times} times what the lines could: {outcome:?}");
-        assert!(outcome.origin_copies < 20.0, "the first one serves few of them, seed {seed}: {outcome:?}");
+        assert!(outcome.origin_copies < 65.0, "the first one serves few of them, seed {seed}: {outcome:?}");
     }
 
     fn played(crowd: &Crowd) -> Outcome {

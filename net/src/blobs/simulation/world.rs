@@ -427,9 +427,12 @@ impl<'c> World<'c> {
             return;
         }
         let others: Vec<u32> = self.members[to as usize].links.keys().copied().filter(|other| *other != from).collect();
-        let others = introductions::to_tell(&key(from), self.now_us / 1000, others, |other| key(*other));
+        let is_alone = others.is_empty();
+        // Who knows of as many as he remembers listens no more.
+        let knows_enough = self.members[from as usize].via.len() >= introductions::VIA_MAX;
+        let others = if knows_enough { Vec::new() } else { introductions::to_tell(&key(from), self.now_us / 1000, others, |other| key(*other)) };
         let came = self.members[to as usize].links.values().filter(|came| **came).count() + 1;
-        let is_sent_away = !others.is_empty() && introductions::is_crowded(came, self.crowd.links_max);
+        let is_sent_away = !is_alone && introductions::is_crowded(came, self.crowd.links_max);
         let back_us = self.delay_us(from, to);
         self.after(back_us, Event::Told(from, others));
         if !is_sent_away {
