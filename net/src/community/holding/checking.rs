@@ -117,7 +117,15 @@ impl Failures {
     fn note(&mut self, pair: Pair, answer: Answer, now: Instant, every: Duration) {
         let points = match answer {
             Answer::Good => {
-                self.all.remove(&pair);
+                let Some(failing) = self.all.get_mut(&pair) else { return };
+                // Who fails again and again has it said more and more seldom: that takes room with all members.
+                if failing.points == 0 {
+                    failing.pause /= LONGER;
+                }
+                (failing.points, failing.next) = (0, now + every * failing.pause);
+                if failing.pause <= 1 {
+                    self.all.remove(&pair);
+                }
                 return;
             }
             Answer::Nothing => NOTHING,
@@ -127,13 +135,16 @@ impl Failures {
                 return;
             }
         };
-        // What has no room to be said need not be known.
-        if !self.all.contains_key(&pair) && self.all.keys().filter(|(of, ..)| *of == pair.0).count() >= UNSHOWN_MAX {
-            return;
+        // What has no room to be said need not be known; what is not to be said makes room.
+        let of_community = self.all.iter().filter(|((of, ..), _)| *of == pair.0);
+        if !self.all.contains_key(&pair) && of_community.clone().count() >= UNSHOWN_MAX {
+            let least = of_community.min_by_key(|(_, failing)| failing.points).filter(|(_, failing)| failing.points < ENOUGH);
+            let Some(least) = least.map(|(pair, _)| *pair) else { return };
+            self.all.remove(&least);
         }
         let failing = self.all.entry(pair).or_insert(Failing { points: 0, pause: 1, next: now });
         failing.points = failing.points.saturating_add(points);
-        if failing.points > ENOUGH {
+        if failing.points >= ENOUGH {
             failing.pause = (failing.pause * LONGER).min(LONGEST);
         }
         failing.next = now + every * failing.pause;
@@ -406,14 +417,39 @@ mod tests {
         assert_eq!(read_unshown(&unshown_text(&said)), said);
         // He is asked again and again, more and more seldom.
         let mut at = later;
-        for pauses in [1, 2, 4, 8, 16, 32, 64, 64] {
+        for pauses in [2, 4, 8, 16, 32, 64, 64] {
             assert_eq!(failures.next(&pairs[..1], at + EVERY * pauses - Duration::from_millis(1), 0), None, "{pauses}");
             at += EVERY * pauses;
             assert_eq!(failures.next(&pairs[..1], at, 0), Some(pairs[0]), "{pauses}");
             failures.note(pairs[0], Answer::Nothing, at, EVERY);
         }
         failures.note(pairs[0], Answer::Good, at, EVERY);
-        assert!(failures.said(&key(1)).is_empty() && failures.all.is_empty());
+        assert!(failures.said(&key(1)).is_empty());
+        // If he goes on showing it, that is forgotten in the end; if not, it is said after a while.
+        for pauses in [64, 32, 16, 8, 4, 2] {
+            assert_eq!(failures.next(&pairs[..1], at + EVERY * pauses - Duration::from_millis(1), 0), None, "{pauses}");
+            at += EVERY * pauses;
+            failures.note(pairs[0], Answer::Good, at, EVERY);
+        }
+        assert!(failures.all.is_empty());
+    }
+
+    /// Each time it is said takes room with all members, for ever.
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_and_shows_it_by_turns_is_told_of_more_and_more_seldom() {
+        let (mut failures, mut at) = (Failures::default(), Instant::now());
+        let began = at;
+        let mut times = 0;
+        while at < began + 1440 * EVERY {
+            at += EVERY;
+            if failures.next(&[pair(2, 1)], at, 0).is_none() {
+                continue;
+            }
+            let before = failures.said(&key(1));
+            failures.note(pair(2, 1), if before.is_empty() { Answer::Nothing } else { Answer::Good }, at, EVERY);
+            times += usize::from(failures.said(&key(1)) != before);
+        }
+        assert!((10..40).contains(&times), "{times} times on one day");
     }
 
     #[tokio::test(start_paused = true)]
@@ -435,7 +471,7 @@ mod tests {
         assert_eq!(failures.said(&key(1)), [2, 3].map(|file| (key(2), Some(pair(2, file).2))).into());
         // No more is known than there is room to say.
         (0..200).for_each(|file| failures.note(pair(3, file), Answer::Nothing, now, EVERY));
-        assert_eq!(failures.all.len(), UNSHOWN_MAX);
+        assert_eq!((failures.all.len(), failures.said(&key(1)).len()), (UNSHOWN_MAX, 2), "those that are said stay");
     }
 
     fn member(number: u8, unshown: &[Unshown]) -> Member {
