@@ -129,7 +129,7 @@ async fn write(mut client: Client, seed: u64, who: u64, read: Arc<AtomicU64>) {
 async fn no_file_that_something_names_goes_while_it_is_looked_for_what_may() {
     let seed =
         std::env::var("TIMEBUS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()));
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let home = tempfile::tempdir().expect("a folder");
     let peer = Peer::new(open(home.path()), Token::generate(), PeerConfig::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -166,7 +166,7 @@ async fn no_file_that_something_names_goes_while_it_is_looked_for_what_may() {
     is_over.store(true, Ordering::Relaxed);
     collecting.join().expect("it looked to the end");
     let (gone, read) = (gone.load(Ordering::Relaxed), read.load(Ordering::Relaxed));
-    println!("{gone} files went, {read} were read");
+    eprintln!("{gone} files went, {read} were read");
     assert!(gone > 0 && read > 200, "seed {seed}: nothing was tried: {gone} went, {read} were read");
     peer.stop();
     let _ = tokio::time::timeout(TIMEOUT, serving).await;

@@ -248,7 +248,7 @@ mod tests {
             Crowd { seed, peers: 10_000, bytes: 128 * 1024, links_max: 64, free_riders: 100, leavers: 300, churn: 20, liars: 10, ..Crowd::default() };
         let began = std::time::Instant::now();
         let outcome = run(&crowd, |_| {});
-        println!("seed {seed}, {:?}: {outcome:?}", began.elapsed());
+        eprintln!("seed {seed}, {:?}: {outcome:?}", began.elapsed());
         assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "seed {seed}: {outcome:?}");
         assert!(
             outcome.all_ms >= outcome.lines_ms && outcome.lines_ms >= outcome.bound_ms,
