@@ -25,15 +25,17 @@ await withBrowser(async (browser) => {
   await b.getByRole("button", { name: "Save" }).click();
   await a.getByRole("region", { name: "Doing" }).getByRole("button", { name: "Water the tomatoes" }).waitFor();
   // Both change one card, each another part of it: both changes stay.
-  await a.getByRole("button", { name: "Water the tomatoes" }).click();
+  for (const page of [a, b]) await page.getByRole("button", { name: "Water the tomatoes" }).click();
   await a.getByRole("textbox", { name: "More" }).fill("also the beans");
+  await b.getByRole("textbox", { name: "Title" }).fill("Water the roses");
+  // His card is open from before hers was changed, and he says nothing of that part.
+  await a.getByRole("button", { name: "Save" }).click();
+  await b.getByText("also the beans").waitFor();
+  await b.getByRole("button", { name: "Save" }).click();
   await b.getByRole("textbox", { name: "A new card in Done" }).fill("Bought seeds");
-  await Promise.all([
-    a.getByRole("button", { name: "Save" }).click(),
-    b.getByRole("button", { name: "Add the card to Done" }).click(),
-  ]);
+  await b.getByRole("button", { name: "Add the card to Done" }).click();
   for (const page of [a, b]) {
-    await page.getByText("also the beans").waitFor();
+    await page.getByRole("button", { name: /^Water the roses\s*also the beans$/ }).waitFor();
     await page.getByRole("region", { name: "Done" }).getByRole("button", { name: "Bought seeds" }).waitFor();
   }
   await shot(a, "board");

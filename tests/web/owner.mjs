@@ -241,11 +241,12 @@ await withBrowser(async (browser) => {
   await page.getByRole("button", { name: "Download" }).waitFor();
   await http(alice, "/media/dot", { method: "PUT", headers: { "content-type": "text/plain" }, body: "words" });
   await edit.waitFor();
-  await put(alice, "/media/dot", { red: 1 });
   await page.goto(`http://localhost:${alice.port}/media`);
   const line = (/** @type {string} */ name) => page.getByRole("treeitem", { name: new RegExp(`^${name}`) });
-  await line("dot").focus();
-  await page.getByRole("button", { name: "Edit dot" }).waitFor();
+  await line("sound").focus();
+  same(await page.getByRole("button", { name: "Edit sound" }).isVisible(), false, "a sound is edited in the list");
+  await put(alice, "/media/sound", { red: 1 });
+  await page.getByRole("button", { name: "Edit sound" }).waitFor();
   await line("film").focus();
   same(await page.getByRole("button", { name: "Edit film" }).isVisible(), false, "a film is edited in the list");
   await page.keyboard.press("F2");

@@ -323,6 +323,8 @@ await withBrowser(async (browser) => {
   await until("he reads a film of hers", async () => (await http(bob, `/@${alice.id}/films/hers`)).text.length === 400_000);
   await phone.page.getByRole("button", { name: "Free files of others" }).click();
   await phone.page.getByText(/^Removed 2 files of others, 1\.9 MB/).waitFor();
+  const left = await http(bob, "/.sys/blobs/free", { method: "POST", headers: { "content-type": "application/json" }, body: '{"preview":true}' });
+  same(left.json().files, 0, "files that could go still");
   await fits(phone.page, "freed files");
   await shot(phone.page, "uploads-freed-390");
   await phone.page.goto(at(bob, `/@${alice.id}/table`));

@@ -3,7 +3,7 @@ import { h } from "../dom.js";
 import { keepApart } from "../keep-apart.js";
 import { isElsewhere, isWorkedOut, parsePath, showPath } from "../path.js";
 import { listed } from "../words.js";
-import { wordsOfSpace } from "./people-page.js";
+import { stateOfSpace } from "./people-page.js";
 import { wordsOfDispute } from "./root-dispute.js";
 
 /** @typedef {import("../path.js").Path} Path */
@@ -108,7 +108,7 @@ export class PathStanding extends HTMLElement {
     const spaces = (await this.peer?.spaces().catch(() => [])) ?? [];
     const here = spaces.find(({ space, petname }) => [`@${space}`, `@${petname}`].includes(this.path[0] ?? ""));
     if (!here || (here.state === "live" && this.path.length > 1)) return [];
-    const said = wordsOfSpace(here);
+    const said = stateOfSpace(here);
     return [words(`${said.charAt(0).toUpperCase()}${said.slice(1)}. `)];
   }
 

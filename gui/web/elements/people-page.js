@@ -319,8 +319,8 @@ function wordsOfGiven(grants) {
 /** Whether an invite to a space was refused; until it is answered nobody knows. @param {Space} space */
 export const isRefused = (space) => Boolean(space.invite) && !space.is_waiting;
 
-/** @param {Space} space */
-function stateOfSpace(space) {
+/** How a space is, without what was taken back of it. @param {Space} space */
+export function stateOfSpace(space) {
   if (isRefused(space)) return `the invite was refused: ${space.invite}`;
   const state = reachOfSpace(space);
   if (!space.is_waiting || space.state === "live" || space.state === "loading") return state;
