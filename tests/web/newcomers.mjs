@@ -83,12 +83,18 @@ await withBrowser(async (browser) => {
   await a.getByRole("button", { name: "Remove", exact: true }).click();
   await a.getByText("Board is removed").waitFor();
   same(await a.getByRole("button", { name: "Open it" }).count(), 0, "an app is offered that is gone");
+  // What the terminal does is seen, too.
+  timebus(ada, "app", "install", "board", "--yes");
+  await a.getByRole("button", { name: "Open", exact: true }).waitFor();
+  timebus(ada, "app", "remove", "board");
+  await a.getByRole("button", { name: "Open", exact: true }).waitFor({ state: "detached" });
 
   // A path says who may read it, is kept apart, and leads to a link for it alone.
   await put(ada, "/diary/monday", "rain");
   await put(ada, "/films/list", ["one", "two"]);
   await a.goto(at(ada, "/diary"));
   await a.getByText("Nobody but you reads this so far.").waitFor();
+  await a.locator("path-crumbs").getByRole("link", { name: "Ada", exact: true }).waitFor();
   await a.getByRole("button", { name: "Keep this apart" }).click();
   await a.getByText("/diary is kept apart: read by you alone.").waitFor();
   await a.getByText("monday").first().waitFor();

@@ -66,6 +66,18 @@ try {
     });
     same([new Set(fixes).size, fixes.every((fix) => fix.length > 20)], [6, true], "what to do in each case");
 
+    const ofMany = await b.evaluate(async () => {
+      const { CommunityCard } = await import("/.gui/elements/community-card.js");
+      const community = { community: "c".repeat(52), title: "Choir", you: "member", members: 1, connected: 0 };
+      const dispute = { space: community.community, name: "Choir", own: false, roots: ["a".repeat(52)], decided_by: "words" };
+      const card = Object.assign(new CommunityCard(), { known: { community, dispute, members: [], board: { notices: [], may_write: false } } });
+      document.body.append(card);
+      const said = card.querySelector("root-dispute")?.textContent ?? "";
+      card.remove();
+      return said;
+    });
+    same(/in dispute who the root of the space of Choir is/.test(ofMany), true, "a community says so, too");
+
     await carry(other, laptop);
     const hers = await person(browser);
     const a = hers.page;

@@ -16,6 +16,9 @@ export class AppsPage extends HTMLElement {
   #installed = h("div", { class: "apps" });
   #offered = h("div", { class: "apps" });
   #card = h("div", {});
+  #drawn = "";
+  /** @type {() => void} */
+  #stop = () => {};
   /** Takes back what was said of the app that was installed last. @type {() => void} */
   #unsay = () => {};
 
@@ -72,16 +75,25 @@ export class AppsPage extends HTMLElement {
       ),
     );
     void this.#show();
+    this.#stop = this.peer?.heed(["apps"], () => void this.#show()) ?? this.#stop;
+  }
+
+  disconnectedCallback() {
+    this.#stop();
   }
 
   async #show() {
     try {
       const { apps, offered } = (await this.peer?.apps()) ?? { apps: [], offered: [] };
+      const now = JSON.stringify([apps, offered]);
+      if (now === this.#drawn) return;
+      this.#drawn = now;
       this.#installed.replaceChildren(...apps.map((app) => this.#tile(app)));
       // One that came from a friend is the same to whoever uses it.
       const lacking = offered.filter(({ name }) => !apps.some((app) => app.name === name && !app.persona));
       this.#offered.replaceChildren(...lacking.map((app) => this.#offer(app)));
     } catch (error) {
+      this.#drawn = "";
       this.#installed.replaceChildren(
         make(ProblemCard, { problem: Problem.of(error), again: () => void this.#show() }),
       );

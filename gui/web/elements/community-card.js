@@ -1,10 +1,12 @@
 import { NOTICES_MAX, hrefOf } from "../api/peer.js";
-import { h } from "../dom.js";
+import { h, make } from "../dom.js";
 import { ago, plural, size } from "../words.js";
+import { RootDispute } from "./root-dispute.js";
 
 /**
  * @typedef {object} Known
  * @property {import("../api/peer.js").Community} community
+ * @property {import("../api/peer.js").Dispute | null} dispute
  * @property {import("../api/peer.js").Member[]} members
  * @property {{ notices: import("../api/peer.js").Notice[], may_write: boolean }} board
  */
@@ -31,7 +33,7 @@ export class CommunityCard extends HTMLElement {
 
   connectedCallback() {
     if (!this.known) return;
-    const { community, members, board } = this.known;
+    const { community, dispute, members, board } = this.known;
     const title = community.title ?? community.petname ?? community.community.slice(0, 8);
     const handing = community.handing;
     const isLeaving = handing?.leaves ?? false;
@@ -52,6 +54,7 @@ export class CommunityCard extends HTMLElement {
         h("code", { class: "soft", title: community.community }, `${community.community.slice(0, 8)}…`),
         h("span", { class: `state ${community.connected > 0 ? "live" : "idle"}` }, wordsOf(community)),
       ),
+      dispute ? make(RootDispute, { dispute }) : "",
       community.rules?.about ? h("p", { class: "soft small", dir: "auto" }, community.rules.about) : "",
       this.#members(community, members),
       this.#board(community, board.notices),

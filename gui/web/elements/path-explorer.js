@@ -45,6 +45,8 @@ export class PathExplorer extends HTMLElement {
   path = [];
   /** @type {import("../api/peer.js").Status | null} */
   status = null;
+  /** What the own space is called. */
+  home = "Home";
   /** @type {(path: Path) => void} */
   go = () => {};
 
@@ -91,7 +93,7 @@ export class PathExplorer extends HTMLElement {
       h(
         "div",
         { class: "path-bar" },
-        make(PathCrumbs, { path: this.path, home: this.status?.name ?? "Home" }),
+        make(PathCrumbs, { path: this.path, home: this.home }),
         h("div", { class: "buttons" }, this.#add, this.#file, this.#files, this.#edit, this.#delete),
       ),
       h("main", {}, this.#grid),

@@ -92,6 +92,7 @@ export class PeoplePage extends LivePage {
     ]);
     const know = async (/** @type {import("../api/peer.js").Community} */ community) => ({
       community,
+      dispute: disputes.find(({ space }) => space === community.community) ?? null,
       members: await peer.members(community.community).catch(() => []),
       board: await peer.board(community.community).catch(() => ({ notices: [], may_write: false })),
     });

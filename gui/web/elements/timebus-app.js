@@ -33,6 +33,8 @@ export class TimebusApp extends HTMLElement {
   #peer = null;
   /** @type {import("../api/peer.js").Status | null} */
   #status = null;
+  /** What the owner says that he is called. */
+  #called = "";
   #notices = new NoticeList();
   /** Files that go on their way whatever page is shown. */
   #uploads = new FileUploads();
@@ -164,6 +166,8 @@ export class TimebusApp extends HTMLElement {
       return;
     }
     saveToken(token);
+    this.#called = await peer.ownName();
+    peer.watch(["profile", "name"], null, () => void peer.ownName().then((name) => (this.#called = name)));
     peer.socket.onliveness = () => this.#showLiveness();
     peer.socket.open();
     void this.#count(peer);
@@ -225,7 +229,7 @@ export class TimebusApp extends HTMLElement {
   #show() {
     if (!this.#peer) return;
     const path = pathOfPage();
-    const name = this.#status?.name ?? "timebus";
+    const name = this.#called || (this.#status?.name ?? "timebus");
     document.title = path.length === 0 ? `${name} · timebus` : `${showPath(path)} · ${name}`;
     const page = pageOf(path);
     this.#showNav(page, path);
@@ -268,6 +272,7 @@ export class TimebusApp extends HTMLElement {
         notices: this.#notices,
         uploads: this.#uploads,
         status: this.#status,
+        home: name,
         path,
         go: (to) => this.#go(to),
       }),
