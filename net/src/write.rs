@@ -7,6 +7,7 @@ use timebus_store::ids::TimelineId;
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
+use timebus_store::text::TEXT_CHARS_MAX;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written, resolve};
 
@@ -356,7 +357,7 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
         _ if is_json => Ok(Action::Put(json(ask, body)?)),
         (_, "text/plain" | "text/markdown") => {
             let mime = if essence == "text/plain" { Mime::plain_text() } else { Mime::markdown() };
-            Ok(Action::PutText { mime, text: utf8(body)?.to_owned() })
+            Ok(Action::PutText { mime, text: whole(body)? })
         }
         _ => {
             let mime = keepable(kind.unwrap_or_default(), body)?;
@@ -372,7 +373,19 @@ fn whole_text(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     let said = text(&ask.head.headers, header::CONTENT_TYPE).unwrap_or_default();
     let shown = crate::watch::text::text_of(&reading.tree).map_or(said, |(mime, _)| mime);
     let mime = if shown.trim_start().starts_with("text/markdown") { Mime::markdown() } else { Mime::plain_text() };
-    Ok(Action::PutText { mime, text: utf8(body)?.to_owned() })
+    Ok(Action::PutText { mime, text: whole(body)? })
+}
+
+/// All of a text that merges, if it is not too long for one.
+fn whole(body: &Bytes) -> Result<String, Problem> {
+    let text = utf8(body)?;
+    let chars = text.chars().count() as u64;
+    if chars > TEXT_CHARS_MAX {
+        let detail = format!("a text that merges has {TEXT_CHARS_MAX} characters at most, and this one has {chars}");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the text is too long", detail)
+            .with_fix("send it as a file, which does not merge: with Content-Type: application/octet-stream, or `timebus put PATH @FILE`"));
+    }
+    Ok(text.to_owned())
 }
 
 fn utf8(body: &Bytes) -> Result<&str, Problem> {

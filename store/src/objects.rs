@@ -32,7 +32,8 @@ use crate::view::View;
 
 /// Ops in a tail before the text is written again: what a start after a crash, and whoever reads, has to go through.
 pub const TAIL_OPS_MAX: usize = 256;
-/// Bytes of a tail before the text is written again.
+/// Bytes of a tail before the text is written again; of a large text half of it, or all that comes of one would be written with the
+/// square of its size.
 pub const TAIL_BYTES_MAX: usize = 256 * 1024;
 /// Memory for loaded texts. One that is larger is loaded alone.
 const AT_HAND_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -677,7 +678,8 @@ impl Texts {
         loaded.tail_bytes += row.len();
         rows.staged.put(Table::Object, tail_key(t, object, TAIL, a, index), row);
         // What is in a tail merges when it is loaded.
-        let is_full = loaded.tail.len() >= TAIL_OPS_MAX || loaded.tail_bytes >= TAIL_BYTES_MAX;
+        let tail_bytes_max = usize::try_from(loaded.text.len() / 2).map_or(TAIL_BYTES_MAX, |half| half.max(TAIL_BYTES_MAX));
+        let is_full = loaded.tail.len() >= TAIL_OPS_MAX || loaded.tail_bytes >= tail_bytes_max;
         if is_full || was_parked != merged.parked {
             loaded.save(rows, t, object);
         }
@@ -783,5 +785,33 @@ mod tests {
         }
         assert!(saved_of(&rows, 0, &made.object).expect("read").is_none(), "the tail may be anywhere");
         assert_eq!(read_text(&rows, 0, &made.object).expect("read").text.len(), TAIL_OPS_MAX + 1);
+    }
+
+    /// A large text that somebody puts comes in many ops.
+    #[test]
+    fn what_is_written_for_a_text_is_a_few_times_its_size() {
+        const OPS_COUNT: u64 = 128;
+        const CHARS: u64 = 64 * 1024;
+        let tables = Tables::in_memory(MemoryTables::default());
+        let mut rows = Layered::new(tables.snapshot(), None);
+        let path = Path::parse("/doc").expect("a path");
+        let made = Creator { kind: Kind::Text, object: ObjectId::of_path(Kind::Text, &path.key()), path };
+        let mut texts = Texts::default();
+        let (mut base, mut len, mut written) = (TextVersion::new(), 0, 0);
+        for a in 0..OPS_COUNT {
+            let mut change = [0; 32];
+            change[..8].copy_from_slice(&a.to_be_bytes());
+            let edits = vec![TextEdit { pos: 0, del: 0, ins: "x".repeat(CHARS as usize).into() }];
+            let (change, author, seq) = (ChangeId(change), PublicKey::from_bytes([1; 32]), (a + 1) * CHARS - 1);
+            let op = TextOp { change, author, base, agent: "s".into(), seq, edits };
+            assert!(texts.take(&mut rows, 0, &made, (a, 0), (op, true), |_, _| Ok(true)).expect("read").is_some(), "{a} is valid");
+            base = vec![(change, CHARS)];
+            let now = rows.get(Table::Object, &object_key(0, &made.object, CONTENT)).expect("read").map_or(0, |row| row.len());
+            if now != len {
+                (len, written) = (now, written + now as u64);
+            }
+        }
+        assert!(written <= 3 * OPS_COUNT * CHARS, "{written} bytes were written");
+        assert_eq!(read_text(&rows, 0, &made.object).expect("read").text.len() as u64, OPS_COUNT * CHARS);
     }
 }

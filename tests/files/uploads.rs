@@ -130,6 +130,9 @@ fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
     assert_eq!(peer.send("HEAD", &place, &[], "").status, 404);
     assert_eq!(files(peer.home()).len(), 2, "{:?}", files(peer.home()));
 }
+    // No text that merges is so long.
+    let answer = peer.send("PUT", "/text", &[("Content-Type", "text/plain")], "x".repeat((16 << 20) + 1));
+    assert_eq!(answer.problem(413)["type"], "/.sys/problems/too-large");
 
 /// Somebody stopped in the middle, and does not go on.
 #[test]
