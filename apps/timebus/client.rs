@@ -238,6 +238,11 @@ impl Request {
         Self::new(Method::GET, target)
     }
 
+    /// The same by HEAD: what it would be answered with, without that.
+    pub(crate) fn head(&self) -> Self {
+        Self { method: Method::HEAD, body: Bytes::new(), ..self.clone() }
+    }
+
     pub(crate) fn post(target: impl Into<String>) -> Self {
         Self::new(Method::POST, target)
     }

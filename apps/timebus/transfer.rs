@@ -180,18 +180,29 @@ async fn download_noted(out: Output, line: &mut Line<'_>, request: &Request, tar
     let mut telling = tokio::task::JoinSet::new();
     loop {
         let step = async {
-            let mut request = request.clone();
+            let mut rest = request.clone();
             if let Some(tag) = tag.as_ref().filter(|_| have > 0) {
-                request = request.header("range", &format!("bytes={have}-"))?.header("if-range", tag)?;
+                rest = rest.header("range", &format!("bytes={have}-"))?.header("if-range", tag)?;
             }
-            let mut answer = match line.send(request).await {
-                // All of it has come, and the end was cut off.
-                Err(error) if Failure::of(&error).status == Some(416) => return Ok(()),
+            let mut answer = match line.send(rest).await {
+                Err(error) if Failure::of(&error).status == Some(416) => {
+                    let told = line.send(request.head()).await?;
+                    // All of it has come, and the end was cut off; or it is another file by now, which is shorter.
+                    let is_all = told.length() == Some(have) && told.header("etag") == tag.as_deref();
+                    if !is_all {
+                        (have, tag) = (0, None);
+                    }
+                    return Ok(is_all);
+                }
                 answer => answer?,
             };
             if answer.status != 206 {
                 have = 0;
+            } else if !goes_on(&answer, tag.as_deref(), have) {
+                (have, tag) = (0, None);
+                return Ok(false);
             }
+            done.resumed_at = done.resumed_at.min(have);
             done.mime = answer.mime().to_owned();
             done.version = answer.version();
             done.source = answer.header("timebus-blob").map(str::to_owned);
@@ -218,10 +229,11 @@ async fn download_noted(out: Output, line: &mut Line<'_>, request: &Request, tar
                 bar.set(have);
                 line.went_well();
             }
-            Ok::<_, anyhow::Error>(())
+            Ok::<_, anyhow::Error>(true)
         };
         match step.await {
-            Ok(()) => break,
+            Ok(true) => break,
+            Ok(false) => {}
             Err(error) => line.broke(error).await?,
         }
     }
@@ -241,6 +253,13 @@ async fn download_noted(out: Output, line: &mut Line<'_>, request: &Request, tar
     fs::rename(&part, target).with_context(|| format!("could not write {}", target.display()))?;
     let _ = fs::remove_file(&mark);
     Ok(done)
+}
+
+/// Whether an answer goes on with the file of which so much is here.
+fn goes_on(answer: &Answer, tag: Option<&str>, have: u64) -> bool {
+    let begins =
+        |range: &str| range.strip_prefix("bytes ").and_then(|range| range.strip_prefix(&have.to_string())).is_some_and(|rest| rest.starts_with('-'));
+    answer.header("etag") == tag && answer.header("content-range").is_some_and(begins)
 }
 
 /// From whom how much came of a file that is here, or was just about to be.
