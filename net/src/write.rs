@@ -101,13 +101,7 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
             }
             Ok(response)
         }
-        Err(error @ WriteError::Condition { .. }) => {
-            let mut response = crate::body::refuse(&write_problem(&error));
-            if let WriteError::Condition { version, .. } = &error {
-                insert(response.headers_mut(), "version", &print_versions(version));
-            }
-            Ok(response)
-        }
+        Err(error @ WriteError::Condition { .. }) => Ok(condition_fails(&error)),
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
             let mut problem = refused(&ask.peer, &error);
@@ -246,6 +240,29 @@ fn request(ask: &Ask, action: Action, brought: Option<BlobHash>) -> Result<Reque
         durable: !prefer_async,
         may_name: behalf::may_name(&ask.who, ask.space, brought),
     })
+}
+
+fn condition_fails(error: &WriteError) -> Response<Body> {
+    let mut response = crate::body::refuse(&write_problem(error));
+    if let WriteError::Condition { version, .. } = error {
+        insert(response.headers_mut(), "version", &print_versions(version));
+    }
+    response
+}
+
+/// The answer to who brings something large for a path where something is and nothing may be, or the other way round: before he has
+/// sent it. What a condition says of versions is looked at when it is written.
+pub(crate) async fn fails_already(ask: &Ask) -> Result<Option<Response<Body>>, Problem> {
+    let condition = condition(ask)?;
+    if !matches!(condition, Condition::Absent | Condition::Present) {
+        return Ok(None);
+    }
+    let (store, space, path) = (ask.peer.store.clone(), ask.space, ask.path.clone());
+    let reading = crate::blobs::beside(move || store.read(&store.snapshot(), space, &path)).await?;
+    let reading = reading.map_err(|error| storage_problem(&error))?;
+    let holds = reading.tree.is_absent() == matches!(condition, Condition::Absent);
+    let error = || WriteError::Condition { path: ask.path.clone(), version: reading.version.clone() };
+    Ok((!holds).then(|| condition_fails(&error())))
 }
 
 fn condition(ask: &Ask) -> Result<Condition, Problem> {

@@ -251,6 +251,16 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let before = upload.about();
     if before.headers != about.headers && before.answer().is_none() {
         note(&upload, |kept| kept.headers = about.headers).await?;
+    if before.whole.is_none()
+        && first.is_empty()
+        && let Some(refusal) = crate::write::fails_already(&ask).await?
+    {
+        if length_now(&blobs, &upload, &mut writer).await? == 0 {
+            drop(writer.take());
+            forget(&ask.peer, &found, &upload).await?;
+        }
+        return Ok(refusal);
+    }
     }
     if before.whole.is_none()
         && let Some(length) = length

@@ -38,6 +38,12 @@ pub(crate) fn is_file(head: &http::request::Parts) -> bool {
 pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
     ask.peer.others().has_time(ask.reader)?;
     let mut check = ask.who.body_check();
+    // Who waits to be told that he may send is told that he need not.
+    if ask.head.headers.contains_key(header::EXPECT)
+        && let Some(refusal) = write::fails_already(&ask).await?
+    {
+        return Ok(refusal);
+    }
     let mut body = BodyReader::new(body);
     if let Some(len) = body.announced().filter(|len| *len > INLINE_BYTES_MAX as u64) {
         crate::behalf::check_limit(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
