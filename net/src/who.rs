@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode, header, request::Parts};
+use sha2::{Digest as _, Sha256};
 use timebus_identity::{PublicKey, Signature};
 use timebus_store::writer::Asker;
 
@@ -17,7 +18,7 @@ use crate::ledger::{Payer, groups};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
-use crate::signature::{RequestHead, SignatureError, Signer, verify_request};
+use crate::signature::{DigestError, RequestHead, SignatureError, Signer, parse_digest, verify_request};
 use crate::used::{Unusable, Whose};
 
 /// Who a request is from.
@@ -295,32 +296,65 @@ impl Who {
         }
     }
 
-    /// The same for a body that is not held in memory.
-    pub(crate) fn body_check(&self) -> BodyCheck {
-        BodyCheck(match self {
-            Self::Signed { signer, .. } => Some(signer.body_check()),
-            _ => None,
-        })
+    /// The same for a body that is not held in memory; also whether it is what these headers name by their digests.
+    pub(crate) fn body_check(&self, headers: &HeaderMap, names: &[&'static str]) -> Result<BodyCheck, Problem> {
+        let mut said = Vec::new();
+        for name in names {
+            said.extend(digest_of(headers, name)?.map(|digest| (*name, digest)));
+        }
+        let signed = if let Self::Signed { signer, .. } = self { Some(signer.body_check()) } else { None };
+        Ok(BodyCheck { signed, said, hasher: Sha256::new() })
     }
 }
 
-/// Whether a body is the one that was signed, found out while it comes.
-pub(crate) struct BodyCheck(Option<crate::signature::BodyCheck>);
+/// The SHA-256 that a header names, if it names one.
+pub(crate) fn digest_of(headers: &HeaderMap, name: &str) -> Result<Option<[u8; 32]>, Problem> {
+    match text(headers, name).map(parse_digest) {
+        None | Some(Err(DigestError::NoSha256)) => Ok(None),
+        Some(Ok(digest)) => Ok(Some(digest)),
+        Some(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, "digest", format!("{name} is malformed"), error.to_string())),
+    }
+}
+
+/// Whether a body is the one that was signed, and that was said, found out while it comes.
+pub(crate) struct BodyCheck {
+    signed: Option<crate::signature::BodyCheck>,
+    said: Vec<(&'static str, [u8; 32])>,
+    hasher: Sha256,
+}
 
 impl BodyCheck {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        if let Some(check) = &mut self.0 {
+        if let Some(check) = &mut self.signed {
             check.update(bytes);
+        }
+        if !self.said.is_empty() {
+            self.hasher.update(bytes);
         }
     }
 
     pub(crate) fn finish(self) -> Result<(), Problem> {
-        if self.0.is_none_or(crate::signature::BodyCheck::allows) {
-            return Ok(());
+        if self.signed.is_none_or(crate::signature::BodyCheck::allows) {
+            let digest = <[u8; 32]>::from(self.hasher.finalize());
+            return match self.said.iter().find(|(_, said)| *said != digest) {
+                None => Ok(()),
+                Some((REPR_DIGEST, _)) => Err(crate::write::digest_differs("the body")),
+                Some((name, _)) => Err(Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "digest",
+                    "the body is not what was said",
+                    format!("the body has another SHA-256 than {name} says; nothing was written"),
+                )),
+            };
         }
         Err(Problem::new(StatusCode::UNAUTHORIZED, "digest", "the body is not the one that was signed", "Content-Digest and body differ"))
     }
 }
+
+/// Names what is there when a request is done.
+pub(crate) const REPR_DIGEST: &str = "repr-digest";
+/// Names the body.
+pub(crate) const CONTENT_DIGEST: &str = "content-digest";
 
 /// A header that is text.
 pub(crate) fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {

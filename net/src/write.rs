@@ -205,7 +205,7 @@ fn check_digest(ask: &Ask, body: &Bytes, request: &Request) -> Result<(), Proble
 }
 
 /// The answer to a client whose state is not what it thinks it is.
-fn digest_differs(what: &str) -> Problem {
+pub(crate) fn digest_differs(what: &str) -> Problem {
     let status = StatusCode::from_u16(550).unwrap_or(StatusCode::BAD_REQUEST);
     Problem::new(status, "digest", "this is not the state that Repr-Digest names", format!("{what} has another SHA-256; nothing was written"))
         .with_fix("read the path again and build on what you get")

@@ -18,6 +18,77 @@ fn offset(peer: &Peer, place: &str) -> u64 {
     answer.header("upload-offset").and_then(|offset| offset.parse().ok()).expect("an offset")
 }
 
+#[test]
+fn what_would_be_refused_in_the_end_is_before_it_is_sent() {
+    let peer = Peer::start();
+    assert_eq!(peer.send("PUT", "/film", &[MP4], bytes(100_000, 1)).status, 200);
+    for (path, condition) in [("/film", ("If-None-Match", "*")), ("/other", ("If-Match", "*"))] {
+        let mut client = peer.connect();
+        client.ask("PUT", path, &[MP4, condition, ("Expect", "100-continue"), ("Content-Length", "900000")], "");
+        assert_eq!(client.head().expect("an answer").0, 412, "{path}");
+        let begun = peer.send("PUT", path, &[MP4, condition, ("Upload-Complete", "?0")], "");
+        assert_eq!((begun.status, begun.header("location")), (412, None), "{path}");
+    }
+    assert_eq!(peer.send("GET", "/.sys/blobs", &[], "").json()["uploads"], json!([]));
+    let mut client = peer.connect();
+    client.ask("PUT", "/other", &[MP4, ("If-None-Match", "*"), ("Expect", "100-continue"), ("Content-Length", "900000")], "");
+    assert_eq!(client.head().expect("an answer").0, 100);
+}
+
+#[test]
+fn who_says_what_his_file_is_gets_no_other_one_taken() {
+    let peer = Peer::start();
+    let digest = timebus_net::signature::content_digest;
+    for (len, seed) in [(20_000, 1), (300_000, 2)] {
+        let (file, other) = (bytes(len, seed), digest(&bytes(len, 9)));
+        for (name, status) in [("Repr-Digest", 550), ("Content-Digest", 400)] {
+            let answer = peer.send("PUT", "/x", &[MP4, (name, &other)], &file);
+            assert_eq!(answer.status, status, "{name} of {len}: {}", answer.text());
+            assert_eq!(peer.send("GET", "/x", &[], "").status, 404);
+            assert_eq!(peer.send("PUT", "/x", &[MP4, (name, "sha-256=x")], &file).status, 400);
+        }
+        let good = digest(&file);
+        assert_eq!(peer.send("PUT", "/x", &[MP4, ("Repr-Digest", &good), ("Content-Digest", &good)], &file).status, 200);
+        assert_eq!(peer.send("DELETE", "/x", &[], "").status, 200);
+        // One that comes in parts is looked at in the end, and each part as it comes.
+        for (said, status) in [(&other, 550), (&good, 200)] {
+            let place = begin(&peer, "/x", &[("Repr-Digest", said)]);
+            let (first, second) = file.split_at(len / 2);
+            let part = |at: usize, part: &[u8], digest: String, is_last: &str| {
+                let headers = [PART, ("Upload-Offset", &at.to_string()), ("Content-Digest", &digest), ("Upload-Complete", is_last)];
+                peer.send("PATCH", &place, &headers, part).status
+            };
+            assert_eq!(part(0, first, digest(first), "?0"), 204);
+            assert_eq!(part(first.len(), second, digest(second), "?1"), status);
+        }
+        assert!(peer.send("GET", "/x", &[], "").body == file);
+        assert_eq!(peer.send("DELETE", "/x", &[], "").status, 200);
+    }
+}
+
+/// What an earlier try got is of a file that was replaced since by a small one.
+#[test]
+fn a_download_goes_on_with_no_other_file() {
+    let peer = Peer::start();
+    assert_eq!(peer.send("PUT", "/cut", &[MP4], bytes(400_000, 1)).status, 200);
+    let tag = peer.send("HEAD", "/cut", &[], "").header("etag").expect("a tag").to_owned();
+    assert_eq!(peer.send("PUT", "/cut", &[MP4], bytes(20_000, 2)).status, 200);
+    let copy = peer.home().beside("copy.mp4");
+    for have in [15_000, 20_000, 30_000] {
+        std::fs::write(peer.home().beside(".copy.mp4.part"), &bytes(400_000, 1)[..have]).expect("room");
+        std::fs::write(peer.home().beside(".copy.mp4.part-of"), &tag).expect("room");
+        let (code, out, err) = run(peer.home(), &["get", "/cut", "-o", &copy.display().to_string()]);
+        assert_eq!(code, 0, "{out}{err}");
+        assert!(std::fs::read(&copy).expect("a file") == bytes(20_000, 2), "{have}");
+    }
+    // All of it had come, and the end was cut off.
+    let tag = peer.send("HEAD", "/cut", &[], "").header("etag").expect("a tag").to_owned();
+    std::fs::write(peer.home().beside(".copy.mp4.part"), bytes(20_000, 2)).expect("room");
+    std::fs::write(peer.home().beside(".copy.mp4.part-of"), &tag).expect("room");
+    let (code, out, err) = run(peer.home(), &["get", "/cut", "-o", &copy.display().to_string()]);
+    assert!(code == 0 && std::fs::read(&copy).expect("a file") == bytes(20_000, 2), "{out}{err}");
+}
+
 /// The disk lost a byte of a film, and the backup is all that is left of it one day.
 #[test]
 fn what_is_left_of_a_damaged_file_goes_into_the_backup_and_it_is_told() {
@@ -59,6 +130,9 @@ fn what_cannot_be_kept_as_it_was_meant_is_refused() {
         assert_eq!((answer.status, answer.header("accept-encoding")), (415, Some("identity")), "{method}: {}", answer.text());
     }
     assert_eq!(peer.send("PUT", "/x", &[("Content-Encoding", "Identity"), MP4], &small).status, 200);
+    // No text that merges is so long.
+    let answer = peer.send("PUT", "/text", &[("Content-Type", "text/plain")], "x".repeat((16 << 20) + 1));
+    assert_eq!(answer.problem(413)["type"], "/.sys/problems/too-large");
     // The first part of an upload is no file.
     for (method, kind) in [("POST", "video/mp4"), ("POST", "application/json"), ("PATCH", "application/json")] {
         let answer = peer.send(method, "/up", &[("Content-Type", kind), ("Upload-Complete", "?0")], "[1]");
@@ -130,9 +204,6 @@ fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
     assert_eq!(peer.send("HEAD", &place, &[], "").status, 404);
     assert_eq!(files(peer.home()).len(), 2, "{:?}", files(peer.home()));
 }
-    // No text that merges is so long.
-    let answer = peer.send("PUT", "/text", &[("Content-Type", "text/plain")], "x".repeat((16 << 20) + 1));
-    assert_eq!(answer.problem(413)["type"], "/.sys/problems/too-large");
 
 /// Somebody stopped in the middle, and does not go on.
 #[test]

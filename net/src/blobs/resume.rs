@@ -18,19 +18,20 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
-use timebus_store::blobs::{BlobHash, Blobs, Lease, UPLOADS, Writer};
+use sha2::{Digest as _, Sha256};
+use timebus_store::blobs::{BlobHash, Blobs, Lease, SaveError, UPLOADS, Writer};
 use timebus_store::value::Value;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::upload::{media_type, pour, refer};
-use super::{beside, save_problem};
+use super::{PIECE_BYTES, beside, save_problem};
 use crate::authority::Verb;
 use crate::body::{Body, BodyReader};
 use crate::peer::{Peer, lock};
 use crate::problem::Problem;
 use crate::read::insert;
 use crate::route::{Ask, storage_problem};
-use crate::who::{BodyCheck, Who, text};
+use crate::who::{BodyCheck, CONTENT_DIGEST, REPR_DIGEST, Who, digest_of, text};
 
 /// Uploads at once; each holds a place in a folder and, while bytes come, a few pieces in memory.
 const UPLOADS_MAX: usize = 256;
@@ -47,7 +48,7 @@ const TAKEOVER_PAUSE: Duration = Duration::from_millis(100);
 /// Ends the name of the file that says what an upload is for.
 const ABOUT: &str = ".json";
 /// Headers of the first request that count when the last one comes.
-const KEPT_HEADERS: [&str; 8] = ["content-type", "if-match", "if-none-match", "parents", "version", "prefer", "put-mode", "merge-type"];
+const KEPT_HEADERS: [&str; 9] = ["content-type", "if-match", "if-none-match", "parents", "version", "prefer", "put-mode", "merge-type", REPR_DIGEST];
 
 /// What an upload is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -227,6 +228,7 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     media_type(&ask)?;
     let blobs = super::of(&ask.peer)?.clone();
     let headers = &ask.head.headers;
+    digest_of(headers, REPR_DIGEST)?;
     let key = text(headers, "idempotency-key").map(str::to_owned);
     if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
         return Err(malformed(format!("an Idempotency-Key has at most {KEY_BYTES_MAX} bytes")));
@@ -244,13 +246,11 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
         found => found?,
     };
     let mut body = BodyReader::new(body);
-    let check = ask.who.body_check();
+    let check = ask.who.body_check(&ask.head.headers, &[CONTENT_DIGEST])?;
     let first = body.next().await?.unwrap_or_default();
     // The connection over which it was begun before may be broken, and nobody heard of it.
     let mut writer = take_over(&upload).await;
     let before = upload.about();
-    if before.headers != about.headers && before.answer().is_none() {
-        note(&upload, |kept| kept.headers = about.headers).await?;
     if before.whole.is_none()
         && first.is_empty()
         && let Some(refusal) = crate::write::fails_already(&ask).await?
@@ -261,6 +261,8 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
         }
         return Ok(refusal);
     }
+    if before.headers != about.headers && before.answer().is_none() {
+        note(&upload, |kept| kept.headers = about.headers).await?;
     }
     if before.whole.is_none()
         && let Some(length) = length
@@ -358,7 +360,7 @@ async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: St
     let offset = number(headers, "upload-offset")?.ok_or_else(|| malformed("send Upload-Offset: how much came before".to_owned()))?;
     let is_last = text(headers, "upload-complete").is_some_and(|complete| complete.trim() == "?1");
     let blobs = super::of(peer)?.clone();
-    let check = who.body_check();
+    let check = who.body_check(headers, &[CONTENT_DIGEST])?;
     let mut writer = take_over(upload).await;
     let have = length_now(&blobs, upload, &mut writer).await?;
     if have != offset {
@@ -527,7 +529,23 @@ async fn complete(peer: &Peer, who: Who, about: &About, blob: (BlobHash, u64, Le
         ["if-match", "if-none-match"].iter().for_each(|name| drop(ask.head.headers.remove(*name)));
     }
     let mime = media_type(&ask)?;
+    if let Some(digest) = digest_of(&ask.head.headers, REPR_DIGEST)? {
+        let (blobs, hash) = (super::of(peer)?.clone(), blob.0);
+        let found = beside(move || sha256_of(&blobs, hash)).await?.map_err(|error| save_problem(&SaveError::Io(error)))?;
+        if found != digest {
+            return Err(crate::write::digest_differs("the file"));
+        }
+    }
     refer(ask, blob, mime).await
+}
+
+fn sha256_of(blobs: &Blobs, hash: BlobHash) -> std::io::Result<[u8; 32]> {
+    let blob = blobs.open_blob(hash)?.ok_or(std::io::ErrorKind::NotFound)?;
+    let mut hasher = Sha256::new();
+    for at in (0..blob.len()).step_by(PIECE_BYTES) {
+        hasher.update(blob.read(at..at + PIECE_BYTES as u64).map_err(std::io::Error::other)?);
+    }
+    Ok(hasher.finalize().into())
 }
 
 /// Keeps the writer for the next part, whatever became of this one.

@@ -19,7 +19,7 @@ use crate::ledger::Hosts;
 use crate::peer::{Of, OriginCount};
 use crate::problem::Problem;
 use crate::route::Ask;
-use crate::who::{BodyCheck, Who, text};
+use crate::who::{BodyCheck, CONTENT_DIGEST, REPR_DIGEST, Who, text};
 use crate::write;
 
 /// Whether a request brings a file: PUT or POST with a media type that is neither JSON nor a text that merges.
