@@ -80,13 +80,16 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
             let detail = format!("{free} are free, {reserve} of them are kept for changes, and this is more than the rest");
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk is full", detail).with_fix("free space, then send the file again")
         }
-        SaveError::Io(error) if crate::files::are_too_many_open(error) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "open-files", "too many files are open", detail)
-                .with_fix("ask again; let the peer have more files open at once: `ulimit -n`, or LimitNOFILE of its unit")
-        }
+        SaveError::Io(error) if crate::files::are_too_many_open(error) => too_many_open(detail),
         _ => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk failed", detail)
             .with_fix("see the peer's log; replace the disk if it goes on"),
     }
+}
+
+/// The answer where there is nothing to open a file with.
+fn too_many_open(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "open-files", "too many files are open", detail)
+        .with_fix("ask again; let the peer have more files open at once: `ulimit -n`, or LimitNOFILE of its unit")
 }
 
 fn length_problem(detail: String) -> Problem {

@@ -34,23 +34,33 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FILES_MAX: u64 = 65_536;
 /// The same on systems where that is too much.
 const FILES_MAX_LESS: u64 = 10_240;
+/// Of these, so many are not for connections, or three of four where there are fewer.
+const FILES_FOR_THE_DISK: u64 = 256;
 /// How long closing the store may take.
 const CLOSING_MAX: Duration = Duration::from_secs(45);
 
-/// Has the system let this process open as many files as it may. What it lets do by itself is for programs that need few.
-fn open_many_files() {
+/// Has the system let this process open as many files as it may, and says how many that are. What it lets do by itself is for
+/// programs that need few.
+fn open_many_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = [FILES_MAX, FILES_MAX_LESS].into_iter().map(|max| maximum.map_or(max, |maximum| maximum.min(max)));
     for max in raised.filter(|max| current.is_some_and(|current| current < *max)) {
         if setrlimit(Resource::Nofile, Rlimit { current: Some(max), maximum }).is_ok() {
-            return;
+            return max;
         }
     }
+    current.unwrap_or(FILES_MAX)
+}
+
+/// How many connections fit in where so many files may be open.
+fn connections_of(files_max: u64) -> usize {
+    let room = files_max.saturating_sub(FILES_FOR_THE_DISK).max(files_max / 4);
+    usize::try_from(room).unwrap_or(usize::MAX).min(PeerConfig::default().connections_max)
 }
 
 pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
-    open_many_files();
+    let connections_max = connections_of(open_many_files());
     let is_new = !context.home.exists();
     let deadline = Instant::now() + PATIENCE;
     let lock = loop {
@@ -71,6 +81,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     let (hosts, apps) = (args.hosts.clone(), crate::builtin::APPS);
     let config = PeerConfig {
         hosts,
+        connections_max,
         gui: Some(page),
         output: Some(crate::output::recent),
         apps,
@@ -418,6 +429,12 @@ fn page(path: &str) -> Option<timebus_net::peer::GuiFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_room_for_files() {
+        let fit = [0, 256, 300, 1024, 4300, FILES_MAX, u64::MAX].map(connections_of);
+        assert_eq!(fit, [0, 64, 75, 768, 4044, 4096, 4096]);
+    }
 
     #[test]
     fn reads_addresses() {

@@ -383,6 +383,11 @@ fn look_through(blobs: &Blobs, hash: BlobHash) {
 }
 
 fn damaged(ask: &Ask, wanted: &Wanted, damage: &Damage) -> Problem {
+    if let Damage::Io(error) = damage
+        && crate::files::are_too_many_open(error)
+    {
+        return super::too_many_open(format!("{}: {error}", wanted.hash));
+    }
     if let (Some(_), Ok(blobs)) = (ask.peer.network(), super::of(&ask.peer)) {
         mend(blobs, wanted.hash, damage);
     }
