@@ -64,10 +64,17 @@ impl Until {
         !self.is_missing.load(Ordering::Relaxed) || self.do_others_wait.load(Ordering::Relaxed) && Instant::now() >= self.at
     }
 
-    /// Waits until it is.
-    pub(crate) async fn over(&self) {
-        while !self.is_over() {
-            tokio::time::sleep(LOOK_EVERY).await;
+    /// What comes of something within the turn; `None` if that is over before.
+    pub(crate) async fn within<T>(until: Option<&Self>, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            while !until.is_some_and(Self::is_over) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = over => None,
         }
     }
 }
@@ -317,6 +324,21 @@ mod tests {
 
     fn queue() -> Queue<u32> {
         Queue::new(seconds(600))
+    }
+
+    /// Somebody says that he has it, and gives nothing.
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_has_its_turn_and_no_more() {
+        let began = Instant::now();
+        let (do_others_wait, is_missing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+        let until = Until { at: began + TURN, do_others_wait: Arc::clone(&do_others_wait), is_missing };
+        let waits = |until| tokio::time::timeout(10 * TURN, Until::within(until, std::future::pending::<()>()));
+        assert!(waits(Some(&until)).await.is_err() && waits(None).await.is_err(), "nobody else waits");
+        do_others_wait.store(true, Ordering::Relaxed);
+        let began = Instant::now();
+        assert_eq!(waits(Some(&until)).await, Ok(None));
+        assert!(began.elapsed() <= LOOK_EVERY);
+        assert_eq!(Until::within(Some(&until), async { 7 }).await, Some(7), "what is there is taken");
     }
 
     /// What is fetched at once now.

@@ -577,18 +577,8 @@ async fn fetch_for(peer: &Peer, fetcher: &Fetcher, file: &Wished, until: Option<
         let coming = async {
             fetch.piece_of_somebody(piece, FIND_MAX).await || !fetch.progress.borrow().sources.is_empty() && fetch.piece(piece, STALL_MAX).await
         };
-        let over = async {
-            match &until {
-                Some(until) => until.over().await,
-                None => std::future::pending().await,
-            }
-        };
         // Who says that he has it, and gives little or nothing, has his turn and no more.
-        let is_here = tokio::select! {
-            biased;
-            is_here = coming => is_here,
-            () = over => return Ok(Tried::GoesOn),
-        };
+        let Some(is_here) = Until::within(until.as_ref(), coming).await else { return Ok(Tried::GoesOn) };
         if !is_here {
             return Ok(Tried::InVain);
         }
