@@ -898,6 +898,7 @@ mod tests {
                 std::fs::remove_file(&tree).expect("is there");
             }
             spoil();
+            assert_eq!(to.open_blob(hash).is_err(), number == 3, "one that is not there is lost, and no other one");
             assert!(to.open_blob(hash).map_or(true, |blob| blob.expect("is here").read(0..1).is_err()), "{number}");
             assert!(!to.break_up(&hash).expect("looks"), "no byte is damaged: {number}");
             assert!(is_whole() && std::fs::read(&tree).expect("is there") == good, "{number}");
