@@ -85,7 +85,9 @@ pub(crate) async fn write(peer: &Peer, who: &Who, reader: Option<Reader>, mut re
                     return Ok(Err(WriteError::Names(refused)));
                 }
             }
-            (Err(WriteError::NoGrant { path, .. }), Who::App(app)) if is_owners_word(&path) => return Err(not_on_card(app, Verb::Write, &path)),
+            (Err(WriteError::NoGrant { path, .. }), Who::App(app)) if space.is_own() && is_owners_word(&path) => {
+                return Err(not_on_card(app, Verb::Write, &path));
+            }
             (result, _) => return Ok(result),
         }
     }

@@ -206,7 +206,9 @@ impl Coming {
         let is_only = before == self.bytes;
         // Large ones leave room for others.
         let (is_large, all) = (before + bytes > COMING_OF_ONE_MAX, used.coming + bytes);
-        if all > COMING_BYTES_MAX || is_large && (!is_only || all > COMING_BYTES_MAX / 2) {
+        // What is short always goes: there are not so many connections.
+        let is_short = before + bytes <= LARGE_BYTES;
+        if !is_short && all > COMING_BYTES_MAX || is_large && (!is_only || all > COMING_BYTES_MAX / 2) {
             let detail = format!(
                 "{} of what {} sends may be under way, and {} of all",
                 size(COMING_OF_ONE_MAX as u64),
@@ -653,6 +655,7 @@ mod tests {
         assert!(bodies.iter_mut().all(|body| more(body, COMING_OF_ONE_MAX) == Ok(())));
         let mut last = others.coming(Some(guest(9)));
         assert_eq!((more(&mut last, COMING_OF_ONE_MAX), more(&mut last, 1)), (Ok(()), Err(429)), "all of them together have so much");
+        assert_eq!(more(&mut others.coming(Some(guest(10))), LARGE_BYTES), Ok(()), "and what is short");
         assert_eq!(more(&mut others.coming(None), usize::MAX), Ok(()), "the owner's is not counted");
         drop(first);
         assert_eq!(more(&mut second, COMING_OF_ONE_MAX), Ok(()));

@@ -740,8 +740,10 @@ impl Socket {
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
         crate::community::check_rules(peer.store(), &request)?;
         let (peer, who, reader) = (peer.clone(), self.who.clone(), self.reader());
+        let mut coming = peer.others().coming(reader);
+        coming.more(usize::try_from(bytes).unwrap_or(usize::MAX))?;
         self.pending.push(Box::pin(async move {
-            let _writing = writing;
+            let (_writing, _coming) = (writing, coming);
             let written = behalf::write(&peer, &who, reader, request).await;
             let reply = match written.and_then(|written| written.map_err(|problem| write_problem(&problem))) {
                 Ok(written) => {

@@ -56,7 +56,8 @@ impl Shows {
     pub(crate) fn ask(&mut self, link: LinkId, space: PublicKey, (hash, len): (BlobHash, u64), piece: u32) -> BlobFrame {
         debug_assert!(u64::from(piece) < pieces_of(len), "there is no such piece");
         self.0.insert((link, hash), Asked { space, len, piece, is_wanted: false });
-        let pieces = [(0, piece), (piece + 1, pieces_of(len))].into_iter().filter(|(start, end)| start < end).collect();
+        let pieces =
+            [(0, piece), (piece + 1, u32::try_from(pieces_of(len)).unwrap_or(u32::MAX))].into_iter().filter(|(start, end)| start < end).collect();
         BlobFrame::Have { space, hash, len, asks: true, pieces }
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn is_file(head: &http::request::Parts) -> bool {
 /// Takes a file: a small one becomes a value like any other, a large one a blob that the value names.
 pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
     ask.peer.others().has_time(ask.reader)?;
-    let mut check = ask.who.body_check();
+    let mut check = ask.who.body_check(&ask.head.headers, &[CONTENT_DIGEST, REPR_DIGEST])?;
     // Who waits to be told that he may send is told that he need not.
     if ask.head.headers.contains_key(header::EXPECT)
         && let Some(refusal) = write::fails_already(&ask).await?
