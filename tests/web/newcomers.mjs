@@ -60,6 +60,11 @@ await withBrowser(async (browser) => {
   await a.getByRole("treeitem", { name: "html page" }).waitFor();
   await put(ada, "/types", { "text/html": "page" });
   await a.locator("value-view").getByText('"text/html": "page"').waitFor();
+  await put(ada, "/box/a", 1);
+  await a.goto(at(ada, "/box"));
+  await a.getByRole("treeitem", { name: /^a/ }).waitFor();
+  await put(ada, "/box/types", { "text/html": "page" });
+  await a.getByRole("treeitem", { name: /^types \{"text\/html"/ }).waitFor();
   // What an error says leads on, and stays as long as it is read.
   await a.goto(at(ada, "/@nobody-at-all"));
   await a.locator("problem-card").getByRole("link", { name: "People" }).click();

@@ -52,6 +52,8 @@ export async function start(home) {
     child.on("exit", (code) => reject(new Error(`the peer ended with ${code}`)));
   });
   child.removeAllListeners("exit");
+  // Whatever becomes of the script, it leaves nobody behind.
+  process.on("exit", () => child.kill("SIGKILL"));
   const { id, http } = JSON.parse(line);
   return { peer: { home, id, port: Number(new URL(http).port) }, stop: () => child.kill("SIGKILL") };
 }
