@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey};
-use timebus_net::sync::frame::{Ack, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Page, Part, Redemption};
+use timebus_net::sync::frame::{Ack, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part, Redemption};
 use timebus_net::sync::{
     Binding, CONTROL_BYTES_MAX, Config, Cursor, End, Fault, Input, Output, Past, REDEEMS_MAX, RedeemAnswer, Remote, Replica, ReplicaError, Role,
     Session, Start, Tip,
@@ -370,6 +370,7 @@ fn broken_rules_end_the_link() {
     let live = Frame::Live { channel: 1, upto: 0 };
     let opened = |frames: Vec<Frame>| [vec![open_frame(1)], frames].concat();
     let ack = |bytes| Frame::Ack(Ack { channel: 1, bytes, durable: 0, upto: 0 });
+    let durable = |durable| Frame::Ack(Ack { channel: 1, bytes: 0, durable, upto: 0 });
     let answer = Frame::Changes { channel: 1, part: Part::AnswerEnds, upto: 0, changes: Vec::new() };
     let tips = Frame::Tips { channel: 1, page: Page::Last, tips: Vec::new() };
     let need = Frame::Need { channel: 1, ids: vec![ChangeId([1; 32])], have: Vec::new() };
@@ -378,10 +379,12 @@ fn broken_rules_end_the_link() {
         vec![open_frame(2)],
         vec![open_frame(3), open_frame(1)],
         opened(vec![ack(1 << 40)]),
+        opened(vec![durable(4)]),
+        opened(vec![durable(u64::MAX)]),
         opened(vec![answer]),
         opened(vec![tips.clone(), tips]),
         opened(vec![Frame::Live { channel: 1, upto: 9 }, Frame::Live { channel: 1, upto: 8 }]),
-        opened(vec![Frame::Opened(timebus_net::sync::frame::Opened { channel: 1, holding: Holding::default(), credit: 0, lacks: Lacks::Nothing })]),
+        opened(vec![Frame::Opened(Opened { channel: 1, holding: Holding::default(), credit: 0, lacks: Lacks::Nothing })]),
         vec![Frame::Redeemed { result: Redemption::Granted, space: secret(1).public(), text: String::new() }],
         vec![Frame::Redeem { token: [0; 16], device: secret(40).public() }],
     ];
@@ -395,6 +398,29 @@ fn broken_rules_end_the_link() {
     victim.input(Input::Writable { bytes: 0 });
     opened(vec![need.clone(), need]).iter().for_each(|frame| victim.take(frame));
     assert_eq!(victim.points, 64);
+}
+
+/// Somebody of whom nothing is known is asked for a space that is wanted here. What he says to have of it is told to nobody.
+#[test]
+fn who_may_not_have_it_has_nothing_of_it() {
+    let says = |may_have: bool, durable: u64| {
+        let mut victim = Victim::new(3);
+        if !may_have {
+            victim.toy.banned.insert(secret(ATTACKER).public());
+        }
+        let (space, timeline) = (victim.space, victim.main);
+        victim.input(Input::Open { space, timeline, is_resting: false });
+        victim.read();
+        let channel = victim.sent.iter().find_map(|frame| if let Frame::Open(open) = frame { Some(open.channel) } else { None }).expect("it asks");
+        let holding = Holding { incarnation: [9; 16], ..Holding::default() };
+        victim.take(&Frame::Opened(Opened { channel, holding, credit: 1 << 20, lacks: Lacks::Nothing }));
+        victim.read();
+        victim.take(&Frame::Ack(Ack { channel, bytes: 0, durable, upto: 0 }));
+        let told = victim.outputs.iter().any(|output| matches!(output, Output::Delivered { .. }));
+        (told, victim.points)
+    };
+    assert_eq!((says(true, 3), says(false, 0)), ((true, 0), (false, 0)));
+    assert_eq!((says(false, 1), says(false, u64::MAX), says(true, 4)), ((false, 64), (false, 64), (false, 64)));
 }
 
 fn open_frame(channel: u64) -> Frame {

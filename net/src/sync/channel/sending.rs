@@ -281,6 +281,11 @@ impl Channel {
             self.credit_ms = shared.now_ms;
         }
         self.passed(ack.upto)?;
+        // He may have had what was here when the channel began, and since then what came by its turn; of what is later, or is not for
+        // him, he knows nothing.
+        if ack.durable > self.cursor.max(self.named_end) {
+            return Err(Halt::Link(Fault::Rule("more made durable than was sent")));
+        }
         if ack.durable <= self.delivered {
             return Ok(None);
         }
