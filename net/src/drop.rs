@@ -109,15 +109,20 @@ fn disk(error: &std::io::Error) -> Problem {
     Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the inbox could not be written", error.to_string())
 }
 
+/// Whether inboxes are anything for somebody here, whosever they are.
+pub(crate) fn is_for(who: &Who) -> Result<(), Problem> {
+    match who {
+        Who::Anyone => Err(who_are_you("notices are signed: by the owner of the peer that they are given to")),
+        Who::Signed { is_owner: false, .. } => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "this is not your peer", "an inbox is used through a peer of one's own"))
+        }
+        Who::Owner | Who::Signed { .. } | Who::App(_) => Ok(()),
+    }
+}
+
 /// Whether somebody may do this with an inbox.
 fn may(peer: &Peer, who: &Who, verb: Verb, space: &PublicKey, rest: &[String]) -> Result<(), Problem> {
-    match who {
-        Who::Anyone => return Err(who_are_you("notices are signed: by the owner of the peer that they are given to")),
-        Who::Signed { is_owner: false, .. } => {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "this is not your peer", "an inbox is used through a peer of one's own"));
-        }
-        Who::Owner | Who::Signed { .. } | Who::App(_) => {}
-    }
+    is_for(who)?;
     who.may(peer, verb, space, &inbox_path(rest)?)
 }
 

@@ -1,6 +1,6 @@
 //! A peer that is about to be restarted takes no new writes for a while, so that others have all that it acknowledged before it
 //! goes. What had begun before goes on to its end, but for what may take for ever and can go on later: uploads in parts, and files of
-//! guests, are cut off.
+//! guests, are cut off; and of what guests write nothing has begun before all of it is here.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

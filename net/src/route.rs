@@ -21,6 +21,7 @@ use crate::multiplex::{self, Through};
 use crate::others::Reader;
 use crate::peer::{Of, Peer};
 use crate::problem::Problem;
+use crate::quiet::Writing;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
 use crate::unread::Unread;
@@ -240,10 +241,9 @@ async fn carry_out(
         return multiplex::open(peer, maker, &head.headers, name, origin);
     }
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
-    // Nobody writes nothing, and whoever brings it as slowly as he may does not keep a peer from being restarted.
-    let is_nobody = matches!(who, Who::Anyone);
+    // What others bring as slowly as they may does not keep a peer from being restarted: see [`begin_for_guest`].
     let may_write = crate::quiet::may_write(&head.method, &target.segments);
-    let _writing = match may_write && !is_nobody {
+    let _writing = match may_write && !who.is_guest() {
         true => Some(peer.quiet.begin()?),
         false if may_write => peer.quiet.look().map(|()| None)?,
         false => None,
@@ -303,6 +303,7 @@ async fn carry_out(
     }
     let verb = if reads { Verb::Read } else { Verb::Write };
     if let Some((space, rest)) = crate::drop::place(&target.segments) {
+        crate::drop::is_for(&who)?;
         let body = if reads { bytes::Bytes::new() } else { read_body(body, crate::sys::BODY_BYTES_MAX).await? };
         who.allows_body(&body)?;
         return Box::pin(crate::drop::answer(peer, &head, &who, space, rest, body)).await;
@@ -332,6 +333,7 @@ async fn carry_out(
             let mut coming = ask.peer.others().coming(ask.reader);
             let body = read_counted(body, ask.peer.config.body_bytes_max, Some(&mut coming)).await?;
             ask.who.allows_body(&body)?;
+            let _writing = begin_for_guest(&ask)?;
             room_for(&ask.peer, &ask.who, &ask.space.key, body.len() as u64)?;
             Box::pin(write::answer(ask, body)).await
         }
@@ -372,6 +374,11 @@ fn not_coded(coding: &str) -> Response<Body> {
     let mut response = refuse(&problem.with_fix("send it without Content-Encoding"));
     response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     response
+}
+
+/// Begins what somebody else than the owner and his apps asks for, once it is known that he may, and all of it is here.
+pub(crate) fn begin_for_guest(ask: &Ask) -> Result<Option<Writing>, Problem> {
+    ask.who.is_guest().then(|| ask.peer.quiet.begin()).transpose()
 }
 
 /// Has a persona do it.

@@ -54,6 +54,7 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
         let Some(bytes) = body.next().await? else {
             check.update(&first);
             check.finish()?;
+            let _writing = crate::route::begin_for_guest(&ask)?;
             crate::route::room_for(&ask.peer, &ask.who, &ask.space.key, first.len() as u64)?;
             return write::answer(ask, first.freeze()).await;
         };
@@ -93,6 +94,7 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
         Err((_, problem)) => return Err(ask.peer.quiet.look().err().unwrap_or(problem)),
     };
     check.finish()?;
+    let _writing = crate::route::begin_for_guest(&ask)?;
     let blob = beside(move || writer.finish()).await?.map_err(|error| save_problem(&error))?;
     refer(ask, blob, mime).await
 }
