@@ -317,7 +317,10 @@ async fn refs(peer: &Peer, who: &Who, rest: &[&str], query: &Query) -> Result<Re
         // What is kept apart is for those who may read it there.
         let is_apart = |source: &Pointer| peer.store().rights(&source.space).is_some_and(|rights| rights.mount_of(&source.path).is_some());
         if !who.is_owner() {
-            all.retain(|shown| !is_apart(&shown.source) || who.may(&peer, Verb::Read, &shown.source.space, &shown.source.path).is_ok());
+            let reads = |source: &Pointer| who.may(&peer, Verb::Read, &source.space, &source.path).is_ok();
+            all.retain(|shown| !is_apart(&shown.source) || reads(&shown.source));
+            // That something points there is for whoever may ask; what it says, for those who may read it where it is.
+            all.iter_mut().filter(|shown| !reads(&shown.source)).for_each(|shown| shown.body = None);
         }
         Ok(page(&target, &all, kind.as_deref(), after.as_deref(), limit))
     };

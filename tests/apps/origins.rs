@@ -365,15 +365,22 @@ fn what_is_kept_apart_is_told_to_no_app_as_a_reference() {
     for place in ["/diary/secret", "/open/note"] {
         peer.put(place, &json!({"kind": "reply", "target": target, "body": "a word"}));
     }
+    peer.put("/boards/2", &json!({"kind": "reply", "target": target, "body": "of its own"}));
     let wants = r#"[{"path":"/boards","may":["read"]},{"path":"/.sys/refs","may":["read"]}]"#;
     install(&peer, &folder(peer.home(), "board", wants, "<p>hi"));
     let app = Origin::new(&peer, "board");
     let told = app.page(&app.token(), "GET", "/.sys/refs/boards/1", "");
     assert_eq!(told.status, 200, "{}", told.text());
     let sources = |refs: &Value| -> Vec<Value> { refs["refs"].as_array().expect("refs").iter().map(|one| one["source"].clone()).collect() };
-    assert_eq!(sources(&told.json()), [json!(format!("/@{}/open/note", me(&peer)))], "{}", told.text());
-    assert_eq!(told.json()["counts"], json!({"reply": 1}));
-    assert_eq!(sources(&peer.value("/.sys/refs/boards/1")).len(), 2, "the owner is told of all");
+    let mut told_of = sources(&told.json());
+    told_of.sort_by_key(ToString::to_string);
+    assert_eq!(told_of, ["boards/2", "open/note"].map(|path| json!(format!("/@{}/{path}", me(&peer)))), "{}", told.text());
+    assert_eq!(told.json()["counts"], json!({"reply": 2}));
+    // What stands at a path that it may not read is for nobody who asks who points where.
+    let bodies = |refs: &Value| -> Vec<Value> { refs["refs"].as_array().expect("refs").iter().filter_map(|one| one.get("body").cloned()).collect() };
+    assert_eq!(bodies(&told.json()), [json!("of its own")], "{}", told.text());
+    let all = peer.value("/.sys/refs/boards/1");
+    assert_eq!((sources(&all).len(), bodies(&all).len()), (3, 3), "the owner is told of all");
 }
 
 /// Two apps call their sessions alike. Which is whose is known by what was signed, so also when the index is made anew.
