@@ -264,6 +264,21 @@ impl Invites {
         }
     }
 
+    /// The invites that can still be taken and by which some of these grants came, and how often each can.
+    pub(crate) fn open_behind<'a>(
+        &self,
+        space: &PublicKey,
+        rights: &Rights,
+        grants: impl IntoIterator<Item = &'a GrantId>,
+        now_ms: u64,
+    ) -> Vec<(Record, u64)> {
+        let held = grants.into_iter().filter_map(|id| rights.grant(id)).map(|held| origin(rights, held));
+        let labels: BTreeSet<Box<str>> = held.filter(|held| self.is_ours(rights, held)).map(|held| held.grant.label.clone()).collect();
+        let mut open = self.list();
+        open.retain(|record| self.space_of(record) == *space && labels.contains(&label(&record.id)) && self.state_of(record, now_ms) == "open");
+        open.into_iter().map(|record| (record.uses_max.saturating_sub(self.uses(&record)), record)).map(|(left, record)| (record, left)).collect()
+    }
+
     /// Whether there is an invite that can be taken.
     #[must_use]
     pub fn is_any_open(&self, now_ms: u64) -> bool {

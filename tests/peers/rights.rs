@@ -42,6 +42,35 @@ fn what_an_invite_gave_can_be_taken_back() {
     assert_ne!(bob.send("GET", "/@alice/secret", &[], "").status, 200);
 }
 
+/// Who is thrown out has the link by which he came, and others can take it.
+#[test]
+fn the_link_by_which_somebody_came_goes_with_him() {
+    let [alice, bob, carol, dave] = [(); 4].map(|()| Peer::start());
+    let link = invite(&alice, &["--to", "/club", "--can", "write", "--uses", "5"]);
+    assert_eq!(join(&bob, &link, "alice")["result"], "connected");
+    let id = verb(alice.home(), &["invites"])["invites"][0]["id"].as_str().expect("an id").to_owned();
+    let says = format!("the invite {id} by which ");
+    let revoke = |who: &Peer, more: &[&str]| {
+        let who = who.ready["id"].as_str().expect("an id");
+        let ran = run(alice.home(), &[&["revoke", who], more].concat());
+        assert!(ran.code == 0 && ran.out.contains(&says), "{ran:?}");
+        ran.out
+    };
+    assert!(revoke(&bob, &["--preview", "--with-invite"]).contains("would be taken back, too"));
+    let told = revoke(&bob, &[]);
+    assert!(told.contains(&format!("can be taken 4 times more, and he has the link: `timebus invites revoke {id}`")), "{told}");
+    assert_eq!(join(&carol, &link, "alice")["result"], "connected");
+    assert!(revoke(&carol, &["--with-invite"]).contains("came is taken back, too"));
+    assert_eq!(verb(alice.home(), &["invites"])["invites"][0]["state"], "revoked");
+    let refused = run(dave.home(), &["join", &link, "--yes", "--as", "alice"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    // Of a link that leads nobody here any more nothing is said.
+    let bobs = bob.ready["id"].as_str().expect("an id");
+    verb(alice.home(), &["grant", "/club", bobs, "--can", "write"]);
+    let told = verb(alice.home(), &["revoke", bobs]);
+    assert_eq!(told["invites"], json!([]), "{told}");
+}
+
 /// What is stated is data under `/.auth`, and is edited there.
 #[test]
 fn rights_are_given_and_taken_back_where_they_are_read() {

@@ -221,6 +221,7 @@ Examples:
   timebus revoke bob /table             only what is at and below /table
   timebus revoke k7f3q2ab               one grant, by the beginning of its id (`timebus grants`)
   timebus revoke bob --cascade          also those whom he let in
+  timebus revoke bob --with-invite      also the link by which he came, if others can still take it
   timebus revoke bob --drop-unseen      also hide what he wrote and nobody else has gone on with")]
 pub(crate) struct Revoke {
     /// A grant, or whose
@@ -242,6 +243,10 @@ pub(crate) struct Revoke {
     /// Hide also what is here, where nobody entitled has gone on with it. What was kept when a right was taken back stays for good
     #[arg(long)]
     pub(crate) drop_unseen: bool,
+
+    /// Take back also the invites by which he came and that can still be taken: he has the link
+    #[arg(long)]
+    pub(crate) with_invite: bool,
 
     /// Only say what would happen
     #[arg(long)]

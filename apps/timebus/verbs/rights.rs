@@ -107,6 +107,7 @@ pub(crate) async fn revoke(context: &Context, args: Revoke) -> Result<()> {
         "cascade": args.cascade,
         "keep": !args.drop_unseen,
         "preview": args.preview,
+        "with_invite": args.with_invite,
     });
     let answer = client.json(Request::post("/.sys/revoke").body(JSON, body.to_string())?).await?;
     let out = context.out;

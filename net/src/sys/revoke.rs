@@ -45,11 +45,14 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
         keep: bool,
         #[serde(default)]
         preview: bool,
+        /// Whether nobody is to come any more by the invites by which he came.
+        #[serde(default)]
+        with_invite: bool,
     }
     fn yes() -> bool {
         true
     }
-    let Wanted { what, path, cascade, keep, preview } = read(body)?;
+    let Wanted { what, path, cascade, keep, preview, with_invite } = read(body)?;
     let (space, path) = place_of(peer, &path).await?;
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
@@ -118,6 +121,24 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
         }
     });
     says.retain(|line| !line.is_empty());
+    // Whoever took a link has it.
+    let invites = peer.network().map(|network| network.invites());
+    let open = invites.map_or_else(Vec::new, |invites| invites.open_behind(&space.key, &rights, taken.grants.iter().chain(&plan.dead), now_ms()));
+    for (record, left) in &open {
+        let (id, times) = (&record.id, if *left == 1 { "once more".to_owned() } else { format!("{left} times more") });
+        says.push(match (with_invite, preview) {
+            (false, _) => {
+                format!("the invite {id} by which {} came can be taken {times}, and he has the link: `timebus invites revoke {id}`", taken.name)
+            }
+            (true, true) => format!("the invite {id} by which {} came would be taken back, too", taken.name),
+            (true, false) => format!("the invite {id} by which {} came is taken back, too", taken.name),
+        });
+    }
+    if let Some(invites) = invites.filter(|_| with_invite && !preview) {
+        for (record, _) in &open {
+            invites.revoke(&record.id, false, now_ms()).await.map_err(|error| write_problem(&error))?;
+        }
+    }
     if !preview && !plan.dead.is_empty() {
         let mut known = BTreeSet::new();
         let mut grants = taken.grants.clone();
@@ -141,6 +162,7 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
         "still": still.iter().filter_map(|id| describe(&people, &rights, id)).collect::<Vec<_>>(),
         "hidden": hidden,
         "kept": plan.kept,
+        "invites": open.iter().map(|(record, _)| record.id.as_str()).collect::<Vec<_>>(),
         "changes": changes(&people, &rights, &plan.hidden),
         "says": says,
     }))
