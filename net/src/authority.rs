@@ -12,6 +12,7 @@ use timebus_identity::PublicKey;
 use timebus_store::auth::{OWN_WORDS, Rights};
 use timebus_store::grant::{Actions, Audience, Scope, ScopeSegment};
 use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
 
 use crate::app_token::AppScope;
 use crate::peer::Peer;
@@ -95,6 +96,18 @@ impl Who {
         }
     }
 
+    /// The same for reading values of one timeline: for whoever is not to know what is kept apart from it, that is no other path.
+    ///
+    /// # Errors
+    ///
+    /// As [`Who::may`].
+    pub(crate) fn may_look(&self, peer: &Peer, space: Space, path: &Path) -> Result<(), Problem> {
+        match self.may(peer, Verb::Read, &space.key, path) {
+            Err(_) if around(peer, self, &space.key, path) == Some(space) => Ok(()),
+            may => may,
+        }
+    }
+
     /// Whether the caller may use a part of `/.sys`, given by its name and what follows.
     ///
     /// # Errors
@@ -135,6 +148,23 @@ pub(crate) fn owners_words() -> impl Iterator<Item = Path> {
 /// Whether a path is at or below one of these.
 pub(crate) fn is_owners_word(path: &Path) -> bool {
     owners_words().any(|word| word.contains(path))
+}
+
+/// The space with the timeline around a path that is kept apart, for a stranger who may read around it. Whom the owner let in knows
+/// which paths are kept apart. A stranger finds there what is there for him at every other path: what that timeline has, which is
+/// nothing, or where the owner shows that something is there.
+pub(crate) fn around(peer: &Peer, who: &Who, space: &PublicKey, path: &Path) -> Option<Space> {
+    let key = match who {
+        Who::Anyone => None,
+        Who::Signed { is_owner: false, .. } => Some(who.guest().filter(|key| !crate::lists::is_blocked(peer.store(), key))?),
+        _ => return None,
+    };
+    let store = peer.store();
+    let (held, rights) = (store.held(space)?, store.rights(space)?);
+    let outside = rights.mount_of(path)?.path.parent()?;
+    let at = store.at(held, &outside);
+    let may = |path: &Path| rights.grant_covering(key.as_ref(), Actions::READ, &store.timeline(at), path, now_ms()).is_some();
+    (!rights.is_party(key.as_ref(), now_ms()) && may(path)).then_some(at)
 }
 
 /// The name of those that writing at a path touches.

@@ -11,7 +11,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 
-use crate::authority::{Verb, not_on_card};
+use crate::authority::{Verb, around, not_on_card};
 use crate::body::Body;
 use crate::node::{SpaceState, SpaceStatus};
 use crate::peer::Peer;
@@ -42,9 +42,12 @@ pub(crate) async fn reach(
         Some(name) => name.parse().unwrap_or_else(|_| PublicKey::from_bytes([0; 32])),
         None => peer.space(),
     };
-    who.may(peer, verb, &key, &path)?;
+    let around = match who.may(peer, verb, &key, &path) {
+        Err(problem) => Some(around(peer, who, &key, &path).filter(|_| verb == Verb::Read).ok_or(problem)?),
+        Ok(()) => None,
+    };
     let (space, state) = reach_space(peer, key, patience(head), may_fetch(who)).await?;
-    let space = match look(peer, space, &path) {
+    let space = match around.map_or_else(|| look(peer, space, &path), Ok) {
         Err(problem) if may_fetch(who) => return Err(crate::over::explain(peer, peer.store().at(space, &path), &path, problem).await),
         found => found?,
     };

@@ -22,7 +22,6 @@ use timebus_store::tree::Show;
 use timebus_store::update::{Edit, Patch, Step, Update};
 
 use crate::accept::Mime;
-use crate::authority::Verb;
 use crate::body::Body;
 use crate::computed::Source;
 use crate::merge_type::MergeType;
@@ -314,7 +313,7 @@ impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
     pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
         let Start { who, reader, space, path, form, client, merge, is_whole, from, window, origin } = start;
-        who.may(peer, Verb::Read, &space.key, path)?;
+        who.may_look(peer, space, path)?;
         let of_address = reader.map(|reader| reader.count_stream(peer)).transpose()?.flatten();
         let feed = peer.store.feed(space, path);
         let number = feed.end();
@@ -428,7 +427,7 @@ impl Watch {
     /// Whether the subscriber may no longer watch. Asked when rights changed; what is new is not told before either.
     pub(crate) fn closed(&self) -> Option<Problem> {
         let who = self.guest.as_ref()?;
-        who.may(&self.peer, Verb::Read, &self.feed.space.key, &self.path).err()
+        who.may_look(&self.peer, self.feed.space, &self.path).err()
     }
 
     /// Whether rights have to be looked at now and then.

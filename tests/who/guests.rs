@@ -3,7 +3,7 @@
 use serde_json::json as value;
 use timebus_identity::SecretKey;
 
-use super::signed::{now_s, send, signed, socket};
+use super::signed::{now_s, send, signed, signed_with, socket};
 use crate::http::print_versions;
 use crate::peer::Peer;
 use crate::peers::neighbours::{json, poll, run};
@@ -92,6 +92,103 @@ fn a_public_path_is_for_everybody_and_the_rest_for_nobody() {
     peer.send("GET", "/public", &[page[0], page[1], ("Accept", "application/timebus-ops")], "").problem(401);
     let refused = run(peer.home(), &["grant", "/public", "anyone", "--can", "write"]);
     assert!(refused.code == 1 && refused.err.contains("only reading"), "{refused:?}");
+}
+
+/// What is kept apart below what everybody may read is for strangers what any other path there is.
+#[test]
+fn strangers_do_not_guess_what_is_kept_apart() {
+    let peer = Peer::start();
+    peer.put("/pub/hello", &value!("world"));
+    verb(&peer, &["grant", "/pub", "anyone", "--can", "read"]);
+    verb(&peer, &["private", "/pub/secret", "--hidden"]);
+    verb(&peer, &["private", "/pub/shown"]);
+    peer.put("/pub/secret/x", &value!(1));
+    peer.put("/pub/shown/x", &value!(1));
+    let (bob, mallory) = (key(5), key(6));
+    let page = ("Origin", "http://elsewhere.example");
+    let asks: [&[(&str, &str)]; 5] = [
+        &[page],
+        &[page, ("Accept", "application/x-ndjson")],
+        &[page, ("Accept", "application/timebus-ops")],
+        &[page, ("Version", "\"x\"")],
+        &[page, ("Cookie", "x")],
+    ];
+    let names = |answer: &crate::http::Answer| answer.headers.0.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    for more in ["", "/x", "?view=meta", "?limit=5"] {
+        for headers in asks {
+            let [there, nought] = ["secret", "nought"].map(|name| peer.send("GET", &format!("/pub/{name}{more}"), headers, ""));
+            let text = there.text().replace("secret", "nought");
+            assert_eq!((there.status, text, names(&there)), (nought.status, nought.text(), names(&nought)), "{more} {headers:?}");
+        }
+    }
+    peer.send("GET", "/pub/secret", &[page], "").problem(404);
+    peer.send("GET", "/.auth", &[page], "").problem(401);
+    let both = peer.send("GET", "/pub", &[page], "").json();
+    assert_eq!(both.as_object().map(|all| all.contains_key("shown")), Some(true), "its owner shows that there is something: {both}");
+    assert_eq!(peer.send("GET", "/pub/shown", &[page], "").json(), both["shown"]);
+    for (method, path) in [("PUT", "/pub/secret"), ("DELETE", "/pub/secret/x"), ("POST", "/pub/secret")] {
+        peer.send(method, path, &[page], "1").problem(401);
+    }
+    // Who watches hears nothing of it.
+    let mut socket = socket(&peer, &mallory, now_s());
+    let told = [("secret", 1), ("nought", 2)].map(|(name, id)| {
+        let got = socket.request(&value!({"id": id, "get": format!("/pub/{name}")}));
+        let watched = socket.request(&value!({"id": id + 10, "watch": format!("/pub/{name}")}));
+        [got, watched, socket.hear()].map(|mut told| {
+            told.as_object_mut().expect("an object").remove("id");
+            told.to_string().replace("secret", "nought")
+        })
+    });
+    assert_eq!(told[0], told[1]);
+    assert!(told[0].iter().all(|told| !told.contains("error")), "{told:?}");
+    assert_eq!(socket.request(&value!({"id": 3, "watch": "/pub/hello"}))["snapshot"], "world");
+    assert_eq!(socket.hear()["caught_up"], true);
+    peer.put("/pub/secret/x", &value!(2));
+    verb(&peer, &["grant", "/table", &bob.public().to_string(), "--can", "read"]);
+    peer.put("/pub/hello", &value!("all"));
+    assert_eq!(socket.hear()["value"], "all", "and is not closed when rights change");
+    // Whom the owner let in knows which paths are kept apart.
+    let headers = signed(&peer, &bob, "GET", "/pub/secret", "", now_s());
+    send(&peer, "GET", "/pub/secret", &headers, "").problem(403);
+    assert_eq!(peer.value("/pub/secret/x"), 2);
+}
+
+/// Guests and strangers send what they write as slowly as they may.
+#[test]
+fn nobody_else_keeps_a_peer_from_being_restarted() {
+    let peer = Peer::start();
+    let (bob, mallory) = (key(5), key(6));
+    verb(&peer, &["grant", "/table", &bob.public().to_string(), "--can", "write"]);
+    let quiet = |seconds: u64| {
+        let answer = peer.send("POST", "/.sys/quiet", &[("Content-Type", "application/json")], value!({"seconds": seconds}).to_string());
+        answer.json()["writing"].as_u64()
+    };
+    let begun_s = now_s();
+    let begin = |key: &SecretKey, method: &str, path: &str, kind: &str, at: i64| {
+        let body = "\"soup\"";
+        let mut headers = signed_with(&peer, key, method, path, &[("Content-Type", kind)], body, begun_s - at);
+        headers.extend([("Content-Length", body.len().to_string()), ("Expect", "100-continue".to_owned())]);
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut client = peer.connect();
+        client.ask(method, path, &headers, &body[..body.len() - 1]);
+        client
+    };
+    for (at, kind) in (1..).zip(["application/json", "text/plain", "video/mp4"]) {
+        let mut slow = begin(&bob, "PUT", "/table/x", kind, at);
+        assert_eq!(slow.answer(false).map(|answer| answer.status), Some(100), "it is being read: {kind}");
+        assert_eq!(quiet(60), Some(0), "{kind}");
+        slow.write("\"");
+        slow.answer(false).expect("an answer").problem(503);
+        quiet(0);
+        let mut slow = begin(&bob, "PUT", "/table/x", kind, at + 10);
+        assert_eq!(slow.answer(false).map(|answer| answer.status), Some(100));
+        slow.write("\"");
+        assert_eq!(slow.answer(false).map(|answer| answer.status), Some(200), "{kind}");
+    }
+    // Who may nothing is told so before his words were read.
+    for (at, (key, path)) in (30..).zip([(&mallory, "/.drop"), (&bob, "/.drop"), (&mallory, "/table/x")]) {
+        begin(key, if path == "/.drop" { "POST" } else { "PUT" }, path, "application/json", at).answer(false).expect("an answer").problem(403);
+    }
 }
 
 /// A difference of two long lists costs a thousand times what a short value does: with two dozen clients, anybody had every core.
