@@ -198,7 +198,8 @@ const KEEPERS_WRITE: [&str; 2] = ["down", "quiet"];
 /// Whether a key may use a part of `/.sys` because it was made a keeper of this peer.
 pub(crate) fn may_keep(peer: &Peer, key: &PublicKey, verb: Verb, part: &str) -> bool {
     let parts: &[&str] = if verb == Verb::Read { &KEEPERS_READ } else { &KEEPERS_WRITE };
-    parts.contains(&part) && peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, key))
+    let is_keeper = || peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, key));
+    parts.contains(&part) && is_keeper() && !crate::lists::is_blocked(peer.store(), key)
 }
 
 /// Whether a key was made a keeper of the peers of a space: by an admin grant at `/.sys` itself, which the owner gave. One at the
@@ -419,6 +420,11 @@ mod tests {
         assert!(Who::Anyone.may(&peer, Verb::Write, &own, &path("/corner")).is_err());
         assert!(Who::Anyone.may(&peer, Verb::Read, &own, &path("/.auth")).is_err());
         assert!(may_keep(&peer, &bob.device(), Verb::Write, "down"), "whom the owner names is a keeper");
+        for (is_blocked, expected) in [(true, false), (false, true)] {
+            crate::lists::set(store, crate::lists::List::Blocked, &bob.device(), is_blocked).await.expect("said");
+            let may = [(Verb::Read, "peers"), (Verb::Write, "down")].map(|(verb, part)| may_keep(&peer, &bob.device(), verb, part));
+            assert_eq!(may, [expected; 2], "blocked: {is_blocked}");
+        }
         store.state(Statement::Ops(vec![grant(Audience::Anyone, "/", SYNC | READ)]), 1).await.expect("stated");
         assert!(Who::Anyone.may(&peer, Verb::Read, &own, &path("/.auth")).is_ok(), "who fetches it all has that, too");
         assert!(store.rights(&own).expect("held").may_fetch(&key(9), &main, 1));

@@ -191,11 +191,17 @@ fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[
     }
     let part = segments.get(1).copied().unwrap_or_default();
     let keeper = person.keys.iter().find(|key| may_keep(peer, key, question.verb, part));
+    let blocked = blocked_by(peer, person);
     let why = match keeper {
+        None if blocked.is_some() => format!("you have blocked {}", person.name),
         Some(_) => "an admin grant at /.sys lets a key see how this peer is, and stop it; nothing else of /.sys".to_owned(),
         None => "it is this peer's own and for its owner alone; what is granted of the space does not reach it".to_owned(),
     };
-    question.answer(&path, &person.name, keeper, keeper.is_some(), vec![why])
+    let mut answer = question.answer(&path, &person.name, keeper, keeper.is_some(), vec![why]);
+    if let Some(name) = blocked {
+        answer["fix"] = format!("timebus unblock {name}").into();
+    }
+    answer
 }
 
 /// An inbox takes notices of everybody, and is read by its owner.
