@@ -475,6 +475,19 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn names_of_apps_are_for_this_machine_alone() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let peer = peer(&home, 8);
+        peer.listen(&[SocketAddr::from(([127, 0, 0, 1], 80))]).expect("an address");
+        let places = Places::new(Room::of(8));
+        for (from, expected) in [([127, 0, 0, 1], 404), ([192, 0, 2, 2], 421)] {
+            let mut stream = come(&peer, &places, from).expect("there is room");
+            assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\nHost: board.localhost:80\r\n\r\n").await, Some(expected), "{from:?}");
+            assert_eq!(ask(&mut stream, REFUSED).await, Some(401), "{from:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn who_proves_who_he_is_stays_and_strangers_make_room() {
         let home = tempfile::tempdir().expect("a temporary folder");
         let peer = peer(&home, 32);

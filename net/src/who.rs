@@ -85,12 +85,14 @@ pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, h
             _ => return Err(misdirected()),
         },
     };
-    match (&link.app, link.ends) {
+    let kind = match (&link.app, link.ends) {
         // A port of its own is the app's under every name, so that nobody else's page is of its origin.
         (Some(alias), Some((local, _))) => HostList::check_app(authority, local.port(), alias),
         _ => link.hosts.check(authority),
-    }
-    .ok_or_else(misdirected)
+    };
+    // Apps are for whoever sits at this machine: to others they would tell who lives here, and what he uses.
+    let is_near = link.ends.is_some_and(|(_, from)| from.ip().to_canonical().is_loopback()) && !is_forwarded(headers);
+    kind.filter(|kind| is_near || *kind == HostKind::Root).ok_or_else(misdirected)
 }
 
 /// The Host of a request that [`check_host`] accepted.

@@ -117,6 +117,21 @@ fn names_of_ours_are_answered() {
     peer.send("GET", "/x", &[("Host", &format!("chirp.localhost:{port}"))], "").problem(404);
 }
 
+/// Which apps somebody has, also as whom, is not for those who come from elsewhere: by a proxy, or to a port that is open.
+#[test]
+fn apps_are_for_whoever_sits_at_this_machine() {
+    let peer = Peer::start();
+    assert_eq!(crate::peers::neighbours::run(peer.home(), &["app", "install", "board", "--yes"]).code, 0);
+    let ask = |name: &str, more: &[(&str, &str)]| {
+        let host = format!("{name}.localhost:{}", peer.address().port());
+        peer.send("GET", "/", &[&[("Host", host.as_str())], more].concat(), "")
+    };
+    assert_eq!((ask("board", &[]).status, ask("nought", &[]).status), (200, 404));
+    let by_proxy = [("X-Forwarded-For", "203.0.113.9")];
+    let told = ["board", "nought"].map(|name| ask(name, &by_proxy));
+    assert_eq!((told[0].status, told[0].text()), (421, told[1].text()));
+}
+
 /// A proxy that runs as the owner's user asks for everybody.
 #[test]
 fn who_comes_by_a_proxy_is_not_the_owner() {
