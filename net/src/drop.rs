@@ -82,8 +82,8 @@ pub(crate) async fn answer(
         (&Method::GET | &Method::HEAD, _) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "you may not see this", "an inbox is for its owner to read; others leave notices in it"))
         }
-        (&Method::POST, []) => leave(peer, space, &body, false).await,
-        (&Method::DELETE, []) if !is_own || !body.is_empty() => leave(peer, space, &body, true).await,
+        (&Method::POST, []) => leave(peer, who, space, &body, false).await,
+        (&Method::DELETE, []) if !is_own || !body.is_empty() => leave(peer, who, space, &body, true).await,
         (&Method::DELETE, [who, rest @ ..]) if is_own && rest.len() <= 1 => {
             let who: PublicKey = who.parse().map_err(|_| bad(format!("{who:?} is no key")))?;
             let inbox = peer.inbox()?;
@@ -170,7 +170,7 @@ fn confirm(peer: &Peer, inbox: &Inbox) -> Result<(), Problem> {
 }
 
 /// Leaves a notice in an inbox, or takes it back.
-async fn leave(peer: &Peer, space: PublicKey, body: &Bytes, is_gone: bool) -> Result<Response<Body>, Problem> {
+async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: bool) -> Result<Response<Body>, Problem> {
     let malformed = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "notice", "this is no notice", detail);
     let limits = Limits { bytes_max: 2 * timebus_store::notice::NOTICE_BYTES_MAX, ..Limits::default() };
     let json = Json::parse(body, limits).map_err(|error| malformed(error.to_string()))?;
@@ -182,14 +182,15 @@ async fn leave(peer: &Peer, space: PublicKey, body: &Bytes, is_gone: bool) -> Re
     if notice.source.space != store.space() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "notice", "this is not yours to say", "the source of a notice is in the sender's own space"));
     }
-    let now = now_ms();
+    crate::route::charge_beside(peer, who, body.len() as u64)?;
+    let (now, for_owner) = (now_ms(), who.is_owner());
     let slot = notice.slot();
     let is_own = space == store.space();
     let before = match is_own {
         true => 0,
         false => {
             let slot = slot.clone();
-            let clock = move |node: &Node| (node.outbox().find(&space, &slot).map_or(0, |sent| sent.clock), node.outbox().has_room());
+            let clock = move |node: &Node| (node.outbox().find(&space, &slot).map_or(0, |sent| sent.clock), node.outbox().has_room(for_owner));
             let (clock, room) = network(peer)?.ask(clock).await.map_err(stopped)?;
             room.map_err(|error| Problem::new(StatusCode::TOO_MANY_REQUESTS, "outbox", "the outbox is full", error.to_string()))?;
             clock

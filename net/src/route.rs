@@ -427,6 +427,11 @@ pub(crate) fn charge(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> R
     peer.ledger().charge(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
+/// Counts what an app has this peer keep beside values: whom it follows, and what it sends.
+pub(crate) fn charge_beside(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+    charge(peer, who, &peer.space(), bytes)
+}
+
 /// Counts a file that a guest or an app had this peer take.
 pub(crate) fn count_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) {
     let Some(payer) = who.payer() else { return };

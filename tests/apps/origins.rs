@@ -356,6 +356,36 @@ fn an_app_that_writes_more_than_it_may_has_to_wait_for_the_owner() {
     assert_eq!(board["bytes_max"], 100_000);
 }
 
+/// Whom an app follows all devices of the owner follow from then on, and look for.
+#[test]
+fn an_app_follows_as_many_as_it_has_room_for() {
+    let peer = Peer::start();
+    let wants = r#"[{"path":"/.sys/follow","may":["write"]},{"path":"/.sys/mute","may":["write"]}]"#;
+    install(&peer, &folder(peer.home(), "board", wants, "<p>hi"));
+    assert_eq!(run(peer.home(), &["limits", "app:board", "600kB"]).code, 0);
+    let app = Origin::new(&peer, "board");
+    let token = app.token();
+    let follow = |number: u8| {
+        let who = timebus_identity::SecretKey::from_seed([number; 32]).public().to_string();
+        app.page(&token, "POST", "/.sys/follow", &json!({ "who": who }).to_string())
+    };
+    assert_eq!([1, 2].map(|number| follow(number).status), [200, 200]);
+    let refused = follow(3).problem(413);
+    let id = refused["request"].as_str().expect("a request");
+    assert!(run(peer.home(), &["held"]).out.contains("the app board"), "its owner is asked");
+    let cost = || {
+        let costs = peer.value("/.sys/costs");
+        let all = costs["costs"].as_array().cloned().unwrap_or_default();
+        all.iter().find(|cost| cost["key"] == "app:board").and_then(|cost| cost["bytes"].as_u64()).expect("a cost")
+    };
+    let before = cost();
+    let who = timebus_identity::SecretKey::from_seed([4; 32]).public().to_string();
+    assert_eq!(app.page(&token, "POST", "/.sys/mute", &json!({ "who": who }).to_string()).status, 200);
+    assert!(cost() > before, "what is written for it counts");
+    assert_eq!(run(peer.home(), &["allow", id, "up", "to", "2MB"]).code, 0);
+    assert_eq!(follow(3).status, 200);
+}
+
 /// An app that may see who points at what sees nothing of what is kept apart and not on its card.
 #[test]
 fn what_is_kept_apart_is_told_to_no_app_as_a_reference() {

@@ -144,13 +144,14 @@ impl Outbox {
         self.all.get(&(*space, slot.to_owned()))
     }
 
-    /// Whether one more can wait.
+    /// Whether one more can wait. Half of the room is for what the owner sends himself, and not an app of his.
     ///
     /// # Errors
     ///
     /// [`OutboxFull`].
-    pub fn has_room(&self) -> Result<(), OutboxFull> {
-        if self.all.values().filter(|sent| sent.is_waiting()).count() >= WAITING_MAX { Err(OutboxFull) } else { Ok(()) }
+    pub fn has_room(&self, for_owner: bool) -> Result<(), OutboxFull> {
+        let max = if for_owner { WAITING_MAX } else { WAITING_MAX / 2 };
+        if self.all.values().filter(|sent| sent.is_waiting()).count() >= max { Err(OutboxFull) } else { Ok(()) }
     }
 
     /// Sends a notice, instead of one in the same slot.
@@ -208,5 +209,27 @@ impl Outbox {
             sent.change.clear();
         }
         !sent.is_waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_room_is_for_what_the_owner_sends_himself() {
+        let space = PublicKey::from_bytes([7; 32]);
+        let mut outbox = Outbox::default();
+        let mut fill = |from: usize, to: usize| {
+            for slot in (from..to).map(|number| number.to_string()) {
+                let standing = Standing::Waiting { problem: None };
+                let (id, change, notice) = (String::new(), String::new(), Serde::Null);
+                outbox.send(Sent { id, space: space.to_string(), slot, notice, is_gone: false, since_ms: 0, clock: 0, change, standing });
+            }
+            [true, false].map(|for_owner| outbox.has_room(for_owner).is_ok())
+        };
+        assert_eq!(fill(0, WAITING_MAX / 2 - 1), [true, true]);
+        assert_eq!(fill(WAITING_MAX / 2 - 1, WAITING_MAX / 2), [true, false]);
+        assert_eq!(fill(WAITING_MAX / 2, WAITING_MAX), [false, false]);
     }
 }

@@ -42,6 +42,9 @@ use crate::whose::{certain_of, spaces_of};
 const EXPIRES_MS: u64 = 7 * 24 * 3600 * 1000;
 /// For how long a machine that is not met is told of.
 const GONE_MS: u64 = 30 * 24 * 3600 * 1000;
+/// What a follow of an app counts in its budget: more than is written for it, as whoever is followed is looked for and kept by all of
+/// the owner's devices. As many as are of use have room in it, and it is the owner who makes more.
+const FOLLOW_BYTES: u64 = 256 * 1024;
 /// Longest note of the owner about an invite.
 const NOTE_BYTES_MAX: usize = 200;
 /// How long taking an invite waits for the inviter.
@@ -369,6 +372,7 @@ async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     if space == peer.space() {
         return Err(bad("this is your own space"));
     }
+    crate::route::charge_beside(peer, by, FOLLOW_BYTES)?;
     if !by.is_owner() && peer.is_family(&space) {
         return pretend_to_follow(peer, space).await;
     }
@@ -461,6 +465,7 @@ async fn mute(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     if who == peer.space() {
         return Err(bad("this is your own space"));
     }
+    crate::route::charge_beside(peer, by, body.len() as u64)?;
     lists::set(peer.store(), List::Muted, &who, muted).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"who": who.to_string(), "muted": muted}))
 }
