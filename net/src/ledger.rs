@@ -1047,6 +1047,11 @@ impl Ledger {
         Ok(all)
     }
 
+    /// Bytes that this peer wrote for somebody who is not the owner.
+    pub(crate) fn wrote_for(&self, who: &Payer) -> u64 {
+        lock(&self.state).settings.guests.get(&who.name()).copied().unwrap_or(0)
+    }
+
     /// What every app costs that wrote or asked anything, by its name here.
     #[must_use]
     pub fn app_costs(&self) -> BTreeMap<String, Cost> {

@@ -485,7 +485,9 @@ fn why_knows_what_is_reserved_and_what_is_the_owners_own_word() {
     assert_eq!(ran.code, 0, "{ran:?}");
     // Bob may write everywhere, and at the owner's own word only where he was let in to just that.
     assert_eq!(run(alice.home(), &["grant", "/lists", &bobs, "--can", "write"]).code, 0);
-    let table: [(&str, &str, &str, bool, &str); 8] = [
+    let table: [(&str, &str, &str, bool, &str); 9] = [
+        // What is proposed then is of no use over HTTP, which is said, too.
+        ("write", "/profile/name", &bobs, false, "over HTTP"),
         ("write", "/.auth/x", &bobs, false, "the system's"),
         ("write", "/.zzz", &bobs, false, "the system's"),
         ("write", "/.zzz", "me", false, "the system's"),

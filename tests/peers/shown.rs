@@ -56,6 +56,23 @@ fn why_something_shows_or_does_not_is_told_with_what_to_do() {
     until(&bob, "/likes/1", "your like is in the inbox of alice since");
 }
 
+/// What nobody wrote where it shows shows all the same.
+#[test]
+fn what_a_peer_works_out_itself_is_no_value_that_is_missing() {
+    let alice = Peer::start();
+    let table = [
+        ("/.auth/grants", 0, "what is stated about rights"),
+        ("/.auth/grants/nought", 1, "nothing of that name"),
+        ("/.sys/peers", 0, "works it out"),
+        ("/.drop", 0, "your inbox"),
+        ("/.sys/nought", 1, "nothing of that name"),
+    ];
+    for (path, expected, words) in table {
+        let (code, said) = why(&alice, path);
+        assert!(code == expected && said.contains(words) && !said.contains("ever written"), "{path}: {said}");
+    }
+}
+
 #[test]
 fn what_somebody_may_is_told_with_what_ends_it() {
     let (alice, bob) = pair();

@@ -56,7 +56,9 @@ fn a_key_may_what_it_was_granted_until_that_is_taken_back() {
         );
     }
     // Why, in words and as an exit code.
-    assert_eq!(verb(&peer, &["why", "write", "/table/x", "--as", &name])["allowed"], true);
+    let why = verb(&peer, &["why", "write", "/table/x", "--as", &name]);
+    assert_eq!(why["allowed"], true);
+    assert!(why["says"].to_string().contains(" were written for ") && why["says"].to_string().contains("over HTTP"), "{why}");
     let no = run(peer.home(), &["why", "write", "/other", "--as", &name]);
     assert!(no.code == 1 && no.out.contains("it is good at and below /table"), "{no:?}");
     let listed = verb(&peer, &["grants", "/table"]);

@@ -18,8 +18,10 @@ use timebus_store::value::Value;
 
 use super::rights::why_hidden_at;
 use super::touched;
+use crate::authority::is_statements;
 use crate::blobs::wishes::{Wish, Wishes};
 use crate::community::holding::checking::doubted;
+use crate::computed::{self, Source};
 use crate::lists::{self, List};
 use crate::node::SpaceState;
 use crate::node::outbox::{Sent, Standing};
@@ -28,6 +30,8 @@ use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{bad_path, storage_problem};
 use crate::sys::network::find_space;
+use crate::target::Query;
+use crate::who::Who;
 use crate::words::{counted, day, join, moment, quoted, short, size};
 
 /// Values at one path whose writers are named.
@@ -131,6 +135,9 @@ pub(super) async fn shown(peer: &Peer, segments: &[&str]) -> Result<Serde, Probl
     let path = Path::from_text_segments(rest.iter().copied()).map_err(|error| bad_path(&error))?;
     let people = People::now(peer).await;
     let shown = if key == peer.space() { path.to_string() } else { format!("@{}{path}", people.petname(&key).unwrap_or_else(|| key.to_string())) };
+    if let Some(answer) = worked_out(peer, &key, rest, &path, &shown).await {
+        return Ok(answer);
+    }
     let asked = Asked { peer, people: &people, key, path: &path, shown: &shown };
     let mut told = Told::default();
     let mut is_there = false;
@@ -157,6 +164,27 @@ pub(super) async fn shown(peer: &Peer, segments: &[&str]) -> Result<Serde, Probl
         told.fixes.retain(|(about, _)| *about != About::Gone);
     }
     Ok(told.answer(is_there, &path, &shown))
+}
+
+/// What nobody wrote where it shows: what is stated about rights, the inbox, and what this peer says of itself.
+async fn worked_out(peer: &Peer, key: &PublicKey, names: &[&str], path: &Path, shown: &str) -> Option<Serde> {
+    let source = match peer.store().held(key) {
+        Some(space) if is_statements(path) => Source::at(space, path)?,
+        _ if *key == peer.space() => Source::beside(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &Query::default())?,
+        _ => return None,
+    };
+    let is_there = Box::pin(computed::get(peer, &Who::Owner, &source)).await.is_ok_and(|answer| answer.status().is_success());
+    let says = match source {
+        Source::Auth(..) => "what is stated about rights shows there, and is in force or not: `timebus grants` tells it in words",
+        Source::Drop(_) => "it is your inbox, what others left: `timebus inbox` tells it in words",
+        Source::Sys(..) => "this peer works it out when it is asked, and nobody writes it",
+    };
+    let mut told = Told::default();
+    match is_there {
+        true => told.say(About::Value, says),
+        false => told.say(About::Gone, format!("there is nothing of that name: {says}")),
+    }
+    Some(told.answer(is_there, path, shown))
 }
 
 /// What is at the path, by whom, and whether its file is here.

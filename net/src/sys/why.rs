@@ -417,6 +417,7 @@ async fn of_grants(
     }
     if verb == Verb::Write && allowed {
         why.extend(room_words(peer, people, person)?);
+        why.extend(http_words(peer, person).filter(|_| space.is_own()));
         why.extend(held_words(peer, &person.keys.iter().chain(&person.space).map(ToString::to_string).collect::<Vec<_>>(), "his"));
         if question.who.is_none() {
             why.extend(waiting_words(peer, people, &space.key).await);
@@ -463,6 +464,9 @@ async fn of_grants(
         let (at, whom) = if may_grant { (question.shown.clone(), quoted(&whom)) } else { (path.to_string(), key.to_string()) };
         let (at, says) = opened(question, person, rights, path, &at, &whom);
         add(&mut answer, says);
+        if verb == Verb::Write {
+            add(&mut answer, over_http(&space.key, path).into_iter().collect());
+        }
         let command = format!("timebus grant {} {whom} --can {can}", quoted(&at));
         match crate::community::organizers(peer.store(), space) {
             // Members are let in with all that members may, and an invite is how.
@@ -593,6 +597,17 @@ fn room_words(peer: &Peer, people: &People, person: &Person) -> Result<Option<St
         }
     }
     Ok(limit_words(peer, &Payer::Key(key), people.relation(&key), kept, &person.name))
+}
+
+/// How much this peer wrote for somebody who asked it to, which counts apart from what he writes himself.
+fn http_words(peer: &Peer, person: &Person) -> Option<String> {
+    let ledger = peer.ledger();
+    let payers: Vec<Payer> = person.keys.iter().chain(&person.space).collect::<BTreeSet<_>>().into_iter().copied().map(Payer::Key).collect();
+    let wrote: Vec<(&Payer, u64)> = payers.iter().map(|payer| (payer, ledger.wrote_for(payer))).filter(|(_, bytes)| *bytes > 0).collect();
+    let left = |payer: &Payer| ledger.room(payer, &ledger.hosts(peer.store(), &peer.space(), payer));
+    let left = wrote.iter().map(|(payer, _)| left(payer)).max()?;
+    let (wrote, left) = (size(wrote.iter().map(|(_, bytes)| bytes).sum()), size(left));
+    Some(format!("beside that, {wrote} were written for {} over HTTP, by peers of yours, and {left} more may be", person.name))
 }
 
 fn limit_words(peer: &Peer, payer: &Payer, relation: Relation, kept: u64, name: &str) -> Option<String> {
