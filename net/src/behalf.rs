@@ -5,6 +5,9 @@
 //! counts is what is written and not what was sent, as a short patch can copy a large value many times. Guests' requests are decided
 //! one at a time, and each guest has time for it as for reading: the owner waits for one of them at most.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use timebus_identity::PublicKey;
 use timebus_store::auth::CapError;
 use timebus_store::blobs::BlobHash;
@@ -17,7 +20,7 @@ use timebus_store::writer::{MayName, Request, WriteError, Written};
 use crate::authority::{Verb, is_owners_word, not_on_card};
 use crate::blobs::named::belongs;
 use crate::ledger::Payer;
-use crate::others::{Reader, WriteTurn};
+use crate::others::{Coming, Reader, WriteTurn};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::{room_for, storage_problem};
@@ -45,28 +48,40 @@ pub(crate) fn may_name(who: &Who, space: Space, brought: Option<BlobHash>) -> Op
 ///
 /// The answer to who may not write there any more, or not as much, or has to wait for his turn; [`WriteError::Names`] if he may not
 /// read what he names.
-pub(crate) async fn write(peer: &Peer, who: &Who, reader: Option<Reader>, mut request: Request) -> Result<Result<Written, WriteError>, Problem> {
+pub(crate) async fn write(
+    peer: &Peer,
+    who: &Who,
+    (reader, sent): (Option<Reader>, &Option<Arc<Coming>>),
+    request: Request,
+) -> Result<Result<Written, WriteError>, Problem> {
     let (Some(payer), Some(_)) = (who.payer(), &request.may_name) else { return Ok(peer.store().write(request).await) };
+    // Those of one connection are decided in the order in which they came.
+    let turn = peer.others().turn_to_write(reader)?;
+    let (peer, who, sent) = (peer.clone(), who.clone(), sent.clone());
+    let work = async move {
+        // It is here until then, also if he hangs up.
+        let _sent = sent;
+        carry_out(&peer, &who, &payer, turn.await?, request).await
+    };
+    // It is a task of its own: a turn that came to who does not look would be lost to all others, and who hangs up is counted, too.
+    tokio::spawn(work).await.unwrap_or(Ok(Err(WriteError::Closing)))
+}
+
+/// Carries a request out in the turn of whoever asks, which is over when it is decided.
+async fn carry_out(peer: &Peer, who: &Who, payer: &Payer, mut turn: WriteTurn, mut request: Request) -> Result<Result<Written, WriteError>, Problem> {
     let space = request.space.unwrap_or_else(|| peer.store().own());
+    who.may(peer, Verb::Write, &space.key, &request.path)?;
     for _ in 0..TRIES {
-        // Those of one connection are decided in the order in which they came.
-        let turn = peer.others().turn_to_write(reader).await?;
-        let work = {
-            let (peer, who, payer, request) = (peer.clone(), who.clone(), payer.clone(), request.clone());
-            async move {
-                who.may(&peer, Verb::Write, &space.key, &request.path)?;
-                Ok(begin(&peer, &payer, space, request, turn).await)
-            }
+        let (begun, limit) = begin(peer, payer, space, &mut request, &mut turn).await;
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Ok(Err(error)),
         };
-        // Whoever hangs up now is counted all the same.
-        let Ok(decided) = tokio::spawn(work).await else { return Ok(Err(WriteError::Closing)) };
-        let (begun, limit) = decided?;
-        let result = match begun {
-            Ok(begun) => begun.done().await,
-            Err(error) => Err(error),
-        };
-        let Some(may_name) = &mut request.may_name else { return Ok(result) };
-        match (result, who) {
+        if begun.bytes.is_some() {
+            drop(turn);
+            return Ok(begun.done().await);
+        }
+        match (begun.done().await, who) {
             (Err(WriteError::TooMuch(bytes)), _) => {
                 if let Some(source) = limit.and_then(|limit| limit.refuses(bytes)) {
                     return Ok(Err(WriteError::Limit { space: space.key, source }));
@@ -74,9 +89,11 @@ pub(crate) async fn write(peer: &Peer, who: &Who, reader: Option<Reader>, mut re
                 room_for(peer, who, &space.key, bytes)?;
             }
             (Err(WriteError::Names(named)), _) => {
-                may_name.blobs.extend(&named);
+                request.may_name.iter_mut().for_each(|may_name| may_name.blobs.extend(&named));
+                let began = Instant::now();
                 let (peer, who) = (peer.clone(), who.clone());
                 let refused = tokio::task::spawn_blocking(move || unreadable(&peer, &who, named)).await;
+                turn.took(began.elapsed());
                 let refused = match refused {
                     Ok(refused) => refused.map_err(|error| storage_problem(&error))?,
                     Err(_) => return Ok(Err(WriteError::Closing)),
@@ -98,7 +115,7 @@ pub(crate) async fn write(peer: &Peer, who: &Who, reader: Option<Reader>, mut re
 type Decided = (Result<Begun, WriteError>, Option<Limit>);
 
 /// Has a request decided, and counts what it writes. As it is nobody else's turn, what there is room for is so until then.
-async fn begin(peer: &Peer, payer: &Payer, space: Space, mut request: Request, mut turn: WriteTurn) -> Decided {
+async fn begin(peer: &Peer, payer: &Payer, space: Space, request: &mut Request, turn: &mut WriteTurn) -> Decided {
     let ledger = peer.ledger();
     let hosts = ledger.hosts(peer.store(), &space.key, payer);
     let limit = match payer {
@@ -109,11 +126,11 @@ async fn begin(peer: &Peer, payer: &Payer, space: Space, mut request: Request, m
         let room = ledger.room(payer, &hosts);
         may_name.bytes_max = Some(limit.as_ref().map_or(room, |limit| room.min(limit.bytes)));
     }
-    let begun = peer.store().begin(request).await;
+    let begun = peer.store().begin(request.clone()).await;
     if let Ok(begun) = &begun {
         turn.took(begun.took);
-        if begun.bytes > 0 {
-            ledger.count(payer, &hosts, begun.bytes, false);
+        if let Some(bytes) = begun.bytes.filter(|bytes| *bytes > 0) {
+            ledger.count(payer, &hosts, bytes);
         }
     }
     (begun, limit)
@@ -179,4 +196,46 @@ fn limit_at(peer: &Peer, guest: PublicKey, space: Space, path: &Path) -> Option<
         Limit { bytes: left.min(at_once), more: Box::new(more) }
     });
     limits.max_by_key(|limit| limit.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use timebus_store::writer::{Action, Condition};
+
+    use super::*;
+
+    /// What he sent is here until his turn came, and counts as long.
+    #[tokio::test]
+    async fn who_hangs_up_has_his_body_counted_as_long_as_it_is_here() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let lock = timebus_store::store::lock_home(home.path()).expect("a free home");
+        let store = timebus_store::store::Store::open(home.path(), lock, &Default::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let key = timebus_identity::SecretKey::from_seed([7; 32]).public();
+        let who = Who::Signed { signer: crate::signature::Signer::of(*key.as_bytes()), is_owner: false };
+        let reader = Some(Reader::Key(key));
+        let request = Request {
+            space: None,
+            path: Path::parse("/x").expect("a path"),
+            action: Action::Delete,
+            parents: None,
+            label: None,
+            condition: Condition::None,
+            time_ms: 1,
+            durable: true,
+            may_name: may_name(&who, peer.store().own(), None),
+        };
+        let turn = peer.others().turn_to_write(Some(Reader::Key(PublicKey::from_bytes([8; 32])))).expect("he may").await.expect("a turn");
+        let sent = Some(Arc::new(peer.others().coming(reader)));
+        let count = || sent.as_ref().map_or(0, Arc::strong_count);
+        assert!(write(&peer, &who, (reader, &sent), request).now_or_never().is_none());
+        tokio::task::yield_now().await;
+        assert_eq!(count(), 2, "it waits for its turn");
+        drop(turn);
+        while count() > 1 {
+            tokio::task::yield_now().await;
+        }
+        peer.stop();
+    }
 }

@@ -182,7 +182,6 @@ async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: 
     if notice.source.space != store.space() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "notice", "this is not yours to say", "the source of a notice is in the sender's own space"));
     }
-    crate::route::charge_beside(peer, who, body.len() as u64)?;
     let (now, for_owner) = (now_ms(), who.is_owner());
     let slot = notice.slot();
     let is_own = space == store.space();
@@ -196,6 +195,7 @@ async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: 
             clock
         }
     };
+    crate::route::charge_beside(peer, who, body.len() as u64)?;
     let clock = now.max(before + 1);
     let change = notice.change(store.device(), clock, now, is_gone).ok_or_else(|| malformed("it cannot be put into a change".to_owned()))?;
     let bytes = store.sign_notice(&change);

@@ -255,9 +255,9 @@ struct Settings {
     /// Bytes that keys and apps had this peer write for them.
     #[serde(default)]
     guests: BTreeMap<String, u64>,
-    /// Those of them that are files.
+    /// Those of them that are values which this peer wrote itself: no files, and not what they signed.
     #[serde(default)]
-    guest_files: BTreeMap<String, u64>,
+    guest_values: BTreeMap<String, u64>,
     /// What may still come of somebody over his budget, since others built on it and have room; by his key and the timeline.
     #[serde(default)]
     lent_to: BTreeMap<String, Lent>,
@@ -292,11 +292,11 @@ struct RoomBefore {
 }
 
 impl Settings {
-    /// Counts what this peer wrote for somebody.
-    fn count(&mut self, payer: &str, hosts: &Hosts, bytes: u64, is_file: bool) {
-        if is_file {
-            let files = self.guest_files.entry(payer.to_owned()).or_default();
-            *files = files.saturating_add(bytes);
+    /// Counts what this peer wrote for somebody, or took from him.
+    fn count(&mut self, payer: &str, hosts: &Hosts, bytes: u64, is_value: bool) {
+        if is_value {
+            let values = self.guest_values.entry(payer.to_owned()).or_default();
+            *values = values.saturating_add(bytes);
         }
         let written = self.guests.entry(payer.to_owned()).or_default();
         *written = written.saturating_add(bytes);
@@ -879,11 +879,11 @@ impl Ledger {
         self.demand(payer, hosts, bytes, false, false, now_ms)
     }
 
-    /// Counts bytes that this peer wrote for him: values, or a file.
-    pub fn count(&self, payer: &Payer, hosts: &Hosts, bytes: u64, is_file: bool) {
+    /// Counts bytes of values that this peer wrote for him.
+    pub fn count(&self, payer: &Payer, hosts: &Hosts, bytes: u64) {
         let mut state = lock(&self.state);
         let State { settings, unsaved_bytes, .. } = &mut *state;
-        settings.count(&payer.name(), hosts, bytes, is_file);
+        settings.count(&payer.name(), hosts, bytes, true);
         *unsaved_bytes = unsaved_bytes.saturating_add(bytes);
         if payer.relation() != Relation::App || *unsaved_bytes > UNSAVED_BYTES_MAX {
             *unsaved_bytes = 0;
@@ -903,33 +903,37 @@ impl Ledger {
     /// Bytes of values that this peer wrote for somebody so far.
     #[must_use]
     pub fn values_for(&self, payer: &Payer) -> u64 {
-        let state = lock(&self.state);
-        let [all, files] = [&state.settings.guests, &state.settings.guest_files].map(|bytes| bytes.get(&payer.name()).copied().unwrap_or(0));
-        all.saturating_sub(files)
+        lock(&self.state).settings.guest_values.get(&payer.name()).copied().unwrap_or(0)
     }
 
-    /// Asks the same for a file, before any of it is taken.
+    /// Counts a file that he brings; or only asks whether there is room for it, before any of it is taken.
     ///
     /// # Errors
     ///
     /// As [`Ledger::room_for`].
-    pub fn room_for_file(&self, payer: &Payer, hosts: &Hosts, bytes: u64, now_ms: u64) -> Result<(), String> {
-        self.demand(payer, hosts, bytes, true, false, now_ms)
+    pub fn charge_file(&self, payer: &Payer, hosts: &Hosts, bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, hosts, bytes, true, counts, now_ms)
     }
 
     /// Bytes that this peer may still write for somebody who is not the owner.
     #[must_use]
     pub fn room(&self, payer: &Payer, hosts: &Hosts) -> u64 {
-        let own = self.limit_of(payer, payer.relation());
-        let of_person = hosts.person.map(|person| self.settings_of(&Payer::Key(person)));
-        let own = match of_person {
-            Some((_, true)) => 0,
-            Some((Some(said), _)) => own.min(said),
-            _ => own,
-        };
-        let state = lock(&self.state);
-        let used = state.settings.guests.get(&payer.name()).copied().unwrap_or(0);
-        own.saturating_sub(used).min(guest_room(&state.settings, &hosts.members))
+        room(&lock(&self.state).settings, payer, hosts)
+    }
+
+    /// What was counted of a file that is not kept after all counts no more.
+    pub fn give_back_file(&self, payer: &Payer, hosts: &Hosts, bytes: u64) {
+        let mut state = lock(&self.state);
+        let settings = &mut state.settings;
+        if let Some(written) = settings.guests.get_mut(&payer.name()) {
+            *written = written.saturating_sub(bytes);
+        }
+        for host in &hosts.members {
+            if let Some(together) = settings.paid_together.get_mut(&host.to_string()) {
+                together.take(Used::values(bytes));
+            }
+        }
+        self.save(settings);
     }
 
     fn demand(&self, payer: &Payer, hosts: &Hosts, bytes: u64, is_file: bool, counts: bool, now_ms: u64) -> Result<(), String> {
@@ -939,7 +943,7 @@ impl Ledger {
         let used = settings.guests.get(&who).copied().unwrap_or(0);
         let relation = payer.relation();
         let is_never = is_never(settings, payer, hosts);
-        let is_over = over(settings, payer, hosts, bytes);
+        let is_over = is_never || bytes > room(settings, payer, hosts);
         let id = match payer {
             Payer::Key(key) => held_id(key.as_bytes(), HTTP),
             Payer::App(_) => held_id(who.as_bytes(), HTTP),
@@ -948,7 +952,7 @@ impl Ledger {
             return Ok(());
         }
         if !is_over {
-            settings.count(&who, hosts, bytes, is_file);
+            settings.count(&who, hosts, bytes, false);
         } else if !is_never
             && let counted = hosts.members.first().or(hosts.group.as_ref()).map_or_else(|| who.clone(), ToString::to_string)
             && (settings.held.contains_key(&id) || make_way(&mut settings.held, &counted, true))
@@ -1093,21 +1097,24 @@ fn make_way(held: &mut BTreeMap<String, Held>, counted: &str, is_http: bool) -> 
     latest.is_some_and(|id| held.remove(&id).is_some())
 }
 
-/// Bytes that may still be written for those whom these members let in: as many as one of them has room for.
 /// Whether nothing more of somebody is wanted.
 fn is_never(settings: &Settings, payer: &Payer, hosts: &Hosts) -> bool {
     settings.never.contains(&payer.name()) || hosts.person.is_some_and(|person| settings.never.contains(&person.to_string()))
 }
 
-/// Whether there is no room for so many bytes that this peer would write for somebody.
-fn over(settings: &Settings, payer: &Payer, hosts: &Hosts, bytes: u64) -> bool {
+/// Bytes that this peer may still write for somebody.
+fn room(settings: &Settings, payer: &Payer, hosts: &Hosts) -> u64 {
+    if is_never(settings, payer, hosts) {
+        return 0;
+    }
     let who = payer.name();
     let used = settings.guests.get(&who).copied().unwrap_or(0);
     let of_person = hosts.person.and_then(|person| settings.limits.get(&person.to_string()));
     let bytes_max = settings.limits.get(&who).or(of_person).copied().unwrap_or(payer.relation().bytes_max());
-    used.saturating_add(bytes) > bytes_max || is_never(settings, payer, hosts) || bytes > guest_room(settings, &hosts.members)
+    bytes_max.saturating_sub(used).min(guest_room(settings, &hosts.members))
 }
 
+/// Bytes that may still be written for those whom these members let in: as many as one of them has room for.
 fn guest_room(settings: &Settings, hosts: &[PublicKey]) -> u64 {
     let room = |host: &PublicKey| {
         let used = settings.paid_together.get(&host.to_string()).copied().unwrap_or_default().all;

@@ -9,7 +9,8 @@
 //!
 //! What they write is decided on in the same turns.
 //!
-//! What was made for others and is not read yet, and what comes from them and is not carried out yet, is counted for as long as anybody here has it, on whatever way it is to them.
+//! What was made for others and is not read yet, and what comes from them and is not carried out yet, is counted for as long as anybody
+//! here has it, on whatever way it is to them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -18,6 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use timebus_identity::PublicKey;
 use tokio::runtime::Handle;
@@ -358,19 +361,28 @@ impl Others {
         reader.map_or(Ok(()), |reader| self.may(reader))
     }
 
-    /// Waits for the turn of somebody to have something written: behind all who wait already. Apps have time without end.
+    /// The turn of somebody to have something written, behind all who wait already when this is called. Apps have time without end.
     ///
     /// # Errors
     ///
     /// As [`Others::in_turn`].
-    pub(crate) async fn turn_to_write(self: &Arc<Self>, reader: Option<Reader>) -> Result<WriteTurn, Problem> {
+    pub(crate) fn turn_to_write(self: &Arc<Self>, reader: Option<Reader>) -> Result<BoxFuture<'static, Result<WriteTurn, Problem>>, Problem> {
         let waits = reader.map(|reader| self.wait(reader)).transpose()?;
         let turns = if reader.is_some() { &self.writes_of_guests } else { &self.writes_of_apps };
-        let permit = Arc::clone(turns).acquire_owned().await.ok();
-        drop(waits);
-        // Others of his may have had their turns meanwhile.
-        self.has_time(reader)?;
-        Ok(WriteTurn { of: reader.map(|reader| (Arc::clone(self), reader)), took: Duration::ZERO, _permit: permit })
+        let mut permit = Box::pin(Arc::clone(turns).acquire_owned());
+        // From now on it has its place in the row.
+        let ready = (&mut permit).now_or_never();
+        let others = Arc::clone(self);
+        Ok(Box::pin(async move {
+            let permit = match ready {
+                Some(permit) => permit,
+                None => permit.await,
+            };
+            drop(waits);
+            // Others of his may have had their turns meanwhile.
+            others.has_time(reader)?;
+            Ok(WriteTurn { of: reader.map(|reader| (others, reader)), took: Duration::ZERO, _permit: permit.ok() })
+        }))
     }
 
     /// Counts a body that somebody sends.
@@ -528,8 +540,6 @@ fn failed(error: &tokio::task::JoinError) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     fn at(last: u8) -> Reader {
@@ -660,7 +670,29 @@ mod tests {
         drop(first);
         assert_eq!(more(&mut second, COMING_OF_ONE_MAX), Ok(()));
         drop((second, bodies, last));
-        assert_eq!((lock(&others.used).coming, lock(&others.used).account(guest(1), 0).coming), (0, 0));
+        let mut used = lock(&others.used);
+        assert_eq!((used.coming, used.account(guest(1), 0).coming), (0, 0));
+    }
+
+    /// Who hangs up, or takes no answers, keeps nobody else from his turn, and those of one are in order.
+    #[tokio::test]
+    async fn writes_wait_in_the_order_in_which_they_came() {
+        let others = Arc::new(Others::default());
+        let turn = |reader: Option<Reader>| others.turn_to_write(reader).expect("he may wait");
+        let first = turn(Some(guest(1))).await.expect("nobody else writes");
+        let [mut second, left, mut third] = [turn(Some(guest(1))), turn(Some(guest(2))), turn(Some(guest(1)))];
+        assert!((&mut third).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        assert!(turn(None).now_or_never().is_some_and(|turn| turn.is_ok()), "apps wait for no guest");
+        drop(left);
+        drop(first);
+        assert!((&mut third).now_or_never().is_none(), "it came later");
+        let mut second = second.await.expect("his turn");
+        second.took(Duration::from_secs(60));
+        drop(second);
+        assert_eq!(third.await.err().map(|problem| problem.status.as_u16()), Some(429), "he has used up his time");
+        assert!(others.turn_to_write(Some(guest(1))).is_err());
+        assert!(turn(Some(guest(2))).await.is_ok());
+        assert_eq!(lock(&others.used).account(guest(1), 0).waiting, 0);
     }
 
     fn permits(others: &Others) -> usize {

@@ -18,7 +18,7 @@ use crate::body::{Body, read_body, read_counted, refuse};
 use crate::host::HostKind;
 use crate::ledger::Payer;
 use crate::multiplex::{self, Through};
-use crate::others::Reader;
+use crate::others::{Coming, Reader};
 use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::quiet::Writing;
@@ -40,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) unread: Arc<Unread>,
     /// Whoever asks, if it is neither the owner nor an app of his.
     pub(crate) reader: Option<Reader>,
+    /// What he sent, which is counted until it is carried out.
+    pub(crate) sent: Option<Arc<Coming>>,
 }
 
 /// The answer to the most common request, that of the owner for a value that was asked for before and has not changed.
@@ -311,7 +313,7 @@ async fn carry_out(
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
     let unread = Arc::clone(&link.unread);
     let reader = Reader::of(peer, &who, link.ends);
-    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread, reader };
+    let mut ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread, reader, sent: None };
     let key = ask.space.key;
     let told = remote::may_fetch(&ask.who).then(|| (ask.space, ask.path.clone()));
     let response = match ask.head.method {
@@ -329,9 +331,9 @@ async fn carry_out(
         Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => Box::pin(blobs::upload::take(ask, body)).await,
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             ask.peer.others().has_time(ask.reader)?;
-            // It is counted until it is carried out.
             let mut coming = ask.peer.others().coming(ask.reader);
             let body = read_counted(body, ask.peer.config.body_bytes_max, Some(&mut coming)).await?;
+            ask.sent = Some(Arc::new(coming));
             ask.who.allows_body(&body)?;
             let _writing = begin_for_guest(&ask)?;
             room_for(&ask.peer, &ask.who, &ask.space.key, body.len() as u64)?;
@@ -433,17 +435,24 @@ pub(crate) fn charge_beside(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Pr
 }
 
 /// Counts a file that a guest or an app had this peer take.
-pub(crate) fn count_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) {
+pub(crate) fn charge_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
+    let Some(payer) = who.payer() else { return Ok(()) };
+    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
+    peer.ledger().charge_file(&payer, &hosts, bytes, true, now_ms()).map_err(|id| over_budget(peer, &id))
+}
+
+/// A file that was counted is not kept after all.
+pub(crate) fn give_back_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) {
     let Some(payer) = who.payer() else { return };
     let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().count(&payer, &hosts, bytes, true);
+    peer.ledger().give_back_file(&payer, &hosts, bytes);
 }
 
 /// Asks the owner, if there is no room for a file that a guest or an app wants to bring, before any of it is taken.
 pub(crate) fn ask_room(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
     let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().room_for_file(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
+    peer.ledger().charge_file(&payer, &hosts, bytes, false, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// The answer to who had this peer write as much for him as the owner has allowed.

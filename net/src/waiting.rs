@@ -86,7 +86,7 @@ impl Drop for Place<'_> {
 ///
 /// 503 without room, and what `make` says, which makes the request anew from its body of `bytes` bytes.
 pub(crate) async fn write(ask: &Ask, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Result<Written, WriteError>, Problem> {
-    let Ask { peer, who, reader, .. } = ask;
+    let Ask { peer, who, reader, sent, .. } = ask;
     let Some(_place) = peer.waiting.enter(who.guest(), bytes) else {
         let detail = format!("at most {WRITES_MAX} writes of together {BYTES_MAX} bytes wait for versions that they build on");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting", "too many writes wait here", detail));
@@ -102,7 +102,7 @@ pub(crate) async fn write(ask: &Ask, bytes: usize, make: impl Fn() -> Result<Req
             Some(request) => request,
             None => make()?,
         };
-        let result = crate::behalf::write(peer, who, *reader, request).await?;
+        let result = crate::behalf::write(peer, who, (*reader, sent), request).await?;
         if !matches!(result, Err(WriteError::UnknownVersion(_))) {
             return Ok(result);
         }

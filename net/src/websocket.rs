@@ -742,9 +742,10 @@ impl Socket {
         let (peer, who, reader) = (peer.clone(), self.who.clone(), self.reader());
         let mut coming = peer.others().coming(reader);
         coming.more(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        let sent = std::sync::Arc::new(coming);
         self.pending.push(Box::pin(async move {
-            let (_writing, _coming) = (writing, coming);
-            let written = behalf::write(&peer, &who, reader, request).await;
+            let _writing = writing;
+            let written = behalf::write(&peer, &who, (reader, &Some(sent)), request).await;
             let reply = match written.and_then(|written| written.map_err(|problem| write_problem(&problem))) {
                 Ok(written) => {
                     let mut out = format!("{{\"id\":{id},\"ok\":true,\"version\":[").into_bytes();

@@ -84,7 +84,7 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
     {
         ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
     }
-    let result = match behalf::write(&ask.peer, &ask.who, ask.reader, request).await? {
+    let result = match behalf::write(&ask.peer, &ask.who, (ask.reader, &ask.sent), request).await? {
         Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(ask, bytes, make).await?,
         result => result,
     };
@@ -254,7 +254,9 @@ fn condition_fails(error: &WriteError) -> Response<Body> {
 /// sent it. What a condition says of versions is looked at when it is written.
 pub(crate) async fn fails_already(ask: &Ask) -> Result<Option<Response<Body>>, Problem> {
     let condition = condition(ask)?;
-    if !matches!(condition, Condition::Absent | Condition::Present) {
+    // What is said again, by its name, is done already; and a guest is told when it is his turn.
+    let is_said_later = ask.head.headers.contains_key("version") || ask.reader.is_some();
+    if is_said_later || !matches!(condition, Condition::Absent | Condition::Present) {
         return Ok(None);
     }
     let (store, space, path) = (ask.peer.store.clone(), ask.space, ask.path.clone());

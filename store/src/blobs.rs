@@ -102,7 +102,7 @@ struct Inner {
     folder: PathBuf,
     limits: Mutex<Limits>,
     /// Blobs that are being written, read or referred to, and how often: these are not collected.
-    leases: Mutex<HashMap<BlobHash, usize>>,
+    leases: Mutex<HashMap<Leased, usize>>,
     /// Bytes of whole blobs, of parts, of uploads and of those being written.
     bytes: Mutex<u64>,
     /// What counts for the limit: that of all homes that share it.
@@ -138,15 +138,23 @@ impl Drop for Inner {
 pub struct Lease {
     blobs: Blobs,
     hash: BlobHash,
+    of: Leased,
+}
+
+/// What a lease keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Leased {
+    Blob(BlobHash),
+    All,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut leases = self.blobs.leases();
-        if let Some(count) = leases.get_mut(&self.hash) {
+        if let Some(count) = leases.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
-                leases.remove(&self.hash);
+                leases.remove(&self.of);
             }
         }
     }
@@ -241,14 +249,18 @@ impl Blobs {
     /// and hold it until that change is on disk.
     #[must_use]
     pub fn lease(&self, hash: BlobHash) -> Lease {
-        *self.leases().entry(hash).or_default() += 1;
-        Lease { blobs: self.clone(), hash }
+        self.lease_of(hash, Leased::Blob(hash))
     }
 
     /// The same of all that are here: whoever takes a change back names what was there before, and it shows only then what that is.
     #[must_use]
     pub fn lease_all(&self) -> Lease {
-        self.lease(ALL)
+        self.lease_of(BlobHash::from_bytes([0; 32]), Leased::All)
+    }
+
+    fn lease_of(&self, hash: BlobHash, of: Leased) -> Lease {
+        *self.leases().entry(of).or_default() += 1;
+        Lease { blobs: self.clone(), hash, of }
     }
 
     /// The length of a blob that is whole here.
@@ -393,7 +405,9 @@ impl Blobs {
     pub fn remove_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
         // The leases stay locked: whoever takes one afterwards finds that the blob is not here.
         let leases = self.leases();
-        let Some(len) = self.len_of(hash).filter(|_| !leases.contains_key(hash) && !leases.contains_key(&ALL)) else { return Ok(false) };
+        let Some(len) = self.len_of(hash).filter(|_| !leases.contains_key(&Leased::Blob(*hash)) && !leases.contains_key(&Leased::All)) else {
+            return Ok(false);
+        };
         if !may()? {
             return Ok(false);
         }
@@ -430,7 +444,7 @@ impl Blobs {
         with_ending(&self.path(hash), UNUSED)
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<BlobHash, usize>> {
+    fn leases(&self) -> MutexGuard<'_, HashMap<Leased, usize>> {
         lock(&self.0.leases)
     }
 
@@ -468,8 +482,6 @@ pub const UPLOADS: &str = "uploads";
 const TEMPORARY: &str = "new";
 /// First characters of a hash, which name the folder of its blob, so that none has too many files.
 const SHARD_CHARS: usize = 2;
-/// Stands for all blobs among the leases. Nothing has this hash.
-const ALL: BlobHash = BlobHash::from_bytes([0; 32]);
 /// Ends the name of the file with a blob's hash tree.
 const TREE: &str = ".tree";
 /// Ends the name of the file that says for which timelines a blob was fetched from others.
@@ -522,6 +534,21 @@ mod tests {
         let mut writer = blobs.writer()?;
         writer.write(bytes)?;
         writer.finish().map(|(hash, ..)| hash)
+    }
+
+    /// Anybody may name a file by any hash, also by one that nothing has.
+    #[test]
+    fn whatever_a_name_says_it_keeps_nothing_else() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let blobs = open(temp.path(), 1000);
+        let [one, two] = [1, 2].map(|byte| keep(&blobs, &[byte; 100]).expect("room"));
+        let named = blobs.lease(BlobHash::from_bytes([0; 32]));
+        assert!(blobs.remove(&one).expect("a disk"));
+        drop(named);
+        let all = blobs.lease_all();
+        assert!(!blobs.remove(&two).expect("a disk"), "but all of them are kept when all are meant");
+        drop(all);
+        assert!(blobs.remove(&two).expect("a disk"));
     }
 
     #[test]

@@ -245,8 +245,8 @@ impl Parts {
 /// A write that is decided on, and not on disk yet if it is to be.
 #[derive(Debug)]
 pub struct Begun {
-    /// Bytes of the changes that it makes, roughly; none if it fails.
-    pub bytes: u64,
+    /// Bytes of the changes that it makes, roughly. `None` if it is refused, which [`done`](Self::done) says at once.
+    pub bytes: Option<u64>,
     /// How long it took to decide, in which no other request was decided.
     pub took: Duration,
     answer: oneshot::Receiver<Result<Written, WriteError>>,

@@ -338,8 +338,9 @@ pub struct Offered {
 
 /// Work for the deciding thread.
 pub(crate) enum Job {
-    /// Answers also as soon as it was decided: with the bytes that it writes, and how long that took.
-    Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>, oneshot::Sender<(u64, Duration)>),
+    /// Answers also as soon as it was decided: with the bytes that it writes, none if it is refused, and how long
+    /// that took.
+    Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>, oneshot::Sender<(Option<u64>, Duration)>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
     State(Box<(Option<Space>, Option<GrantId>, Statement)>, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// A root key says this, and takes these grants back.

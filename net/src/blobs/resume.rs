@@ -523,7 +523,7 @@ async fn complete(peer: &Peer, who: Who, about: &About, blob: (BlobHash, u64, Le
     let (head, ()) = request.body(()).map_err(|error| malformed(error.to_string()))?.into_parts();
     let target = crate::target::Target::parse(&about.target).map_err(|error| malformed(error.to_string()))?;
     let (space, path, _) = crate::remote::reach(peer, &head.headers, &target.segments, &who, Verb::Write).await?;
-    let mut ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread: Arc::default(), reader: None };
+    let mut ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread: Arc::default(), reader: None, sent: None };
     // It was written, and the peer stopped before it could say so: the conditions held then.
     if again.map_or(Ok(false), |whole| names(&ask, whole))? {
         ["if-match", "if-none-match"].iter().for_each(|name| drop(ask.head.headers.remove(*name)));

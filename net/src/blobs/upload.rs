@@ -159,7 +159,7 @@ pub(super) async fn pour(
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
     ask.who.may(&ask.peer, Verb::Write, &ask.space.key, &ask.path)?;
     crate::behalf::check_limit(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
-    crate::route::ask_room(&ask.peer, &ask.who, &ask.space.key, len)?;
+    crate::route::charge_file(&ask.peer, &ask.who, &ask.space.key, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {
@@ -170,11 +170,11 @@ pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease),
         Action::PutValue(value)
     };
     let (peer, who, space) = (ask.peer.clone(), ask.who.clone(), ask.space.key);
-    let response = write::perform(ask, action, hash).await?;
-    if response.status().is_success() {
-        crate::route::count_file(&peer, &who, &space, len);
+    let response = write::perform(ask, action, hash).await;
+    if !response.as_ref().is_ok_and(|response| response.status().is_success()) {
+        crate::route::give_back_file(&peer, &who, &space, len);
     }
-    Ok(response)
+    response
 }
 
 /// Under which media type the file is kept.

@@ -334,18 +334,20 @@ fn a_file_is_asked_for_before_it_comes_and_counted_when_it_is_here() {
     let ledger = Ledger::open(&folder.path().join("limits.json"));
     let chirp = Payer::App("chirp".to_owned());
     assert_eq!(
-        (ledger.room_for_file(&chirp, &Hosts::default(), 1000, 1), ledger.room(&chirp, &Hosts::default())),
+        (ledger.charge_file(&chirp, &Hosts::default(), 1000, false, 1), ledger.room(&chirp, &Hosts::default())),
         (Ok(()), APP_BYTES),
         "asking takes no room"
     );
-    ledger.count(&chirp, &Hosts::default(), 1000, true);
-    assert_eq!(ledger.room(&chirp, &Hosts::default()), APP_BYTES - 1000);
-    let id = ledger.room_for_file(&chirp, &Hosts::default(), 31_000_000_000, 1).expect_err("there is no room");
+    for (took, left) in [(500, APP_BYTES - 500), (1000, APP_BYTES - 1500)] {
+        assert_eq!((ledger.charge_file(&chirp, &Hosts::default(), took, true, 1), ledger.room(&chirp, &Hosts::default())), (Ok(()), left));
+    }
+    ledger.give_back_file(&chirp, &Hosts::default(), 500);
+    assert_eq!(ledger.room(&chirp, &Hosts::default()), APP_BYTES - 1000, "what is not kept counts no more");
+    let id = ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, false, 1).expect_err("there is no room");
     let held = &ledger.held()[&id];
     assert_eq!((held.files, held.file_bytes, held.bytes), (1, 31_000_000_000, 31_000_001_000));
     assert!(ledger.allow(&id, Answer::Once(u64::MAX)).is_ok());
-    assert_eq!(ledger.room_for_file(&chirp, &Hosts::default(), 31_000_000_000, 1), Ok(()));
-    ledger.count(&chirp, &Hosts::default(), 31_000_000_000, true);
+    assert_eq!(ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, true, 1), Ok(()));
     assert!(ledger.charge(&chirp, &Hosts::default(), 1, 1).is_err(), "once is once");
 }
 
@@ -1106,8 +1108,8 @@ fn files_count_for_the_owners_limit_and_values_for_quotas() {
     let ledger = Ledger::open(&folder.path().join("budgets.json"));
     let (chirp, nobody) = (Payer::App("chirp".to_owned()), Hosts::default());
     ledger.set(&chirp, Some(1000), false);
-    ledger.count(&chirp, &nobody, 100, false);
-    ledger.count(&chirp, &nobody, 700, true);
+    ledger.count(&chirp, &nobody, 100);
+    assert_eq!(ledger.charge_file(&chirp, &nobody, 700, true, 1), Ok(()));
     assert_eq!((ledger.values_for(&chirp), ledger.room(&chirp, &nobody)), (100, 200));
     ledger.room_for(&chirp, &nobody, 201, 1).expect_err("there is room for less");
     assert_eq!((ledger.room_for(&chirp, &nobody, 200, 1), ledger.values_for(&chirp)), (Ok(()), 100), "who asks is not counted");

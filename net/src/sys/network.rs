@@ -372,8 +372,15 @@ async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     if space == peer.space() {
         return Err(bad("this is your own space"));
     }
-    crate::route::charge_beside(peer, by, FOLLOW_BYTES)?;
-    if !by.is_owner() && peer.is_family(&space) {
+    let is_apart = !by.is_owner() && peer.is_family(&space);
+    let is_followed = match is_apart {
+        true => lock(&peer.pretended).contains(&space),
+        false => network(peer)?.ask(move |node| node.space(&space)).await.map_err(stopped)?.is_followed,
+    };
+    if !is_followed {
+        crate::route::charge_beside(peer, by, FOLLOW_BYTES)?;
+    }
+    if is_apart {
         return pretend_to_follow(peer, space).await;
     }
     check_addresses(&addresses)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::partial::{FOLDER, HAVE, PIECE_BYTES, Partial, is_owners_left, piece_bytes, pieces_of, read_have};
-use super::{BlobHash, Blobs, ORIGIN, SaveError, TREE, remove_if_there, with_ending};
+use super::{BlobHash, Blobs, Leased, ORIGIN, SaveError, TREE, remove_if_there, with_ending};
 
 /// Ends the name of the second part of a blob.
 const OTHER: &str = ".other";
@@ -187,7 +187,7 @@ impl Blobs {
     pub fn remove_partial_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
         let bytes = self.bytes_of_parts(hash);
         let leases = self.leases();
-        if leases.contains_key(hash) || !may()? {
+        if leases.contains_key(&Leased::Blob(*hash)) || !may()? {
             return Ok(false);
         }
         for file in self.part_files(hash) {

@@ -36,12 +36,17 @@ pub(super) fn check_keeps_off(plan: &Plan<'_>, may_name: &MayName, space: Public
 }
 
 impl Decider {
-    pub(super) fn write(&mut self, request: Request, reply: oneshot::Sender<Result<Written, WriteError>>, decided: oneshot::Sender<(u64, Duration)>) {
+    pub(super) fn write(
+        &mut self,
+        request: Request,
+        reply: oneshot::Sender<Result<Written, WriteError>>,
+        decided: oneshot::Sender<(Option<u64>, Duration)>,
+    ) {
         let durable = request.durable;
         (self.bytes_max, self.bytes) = (request.may_name.as_ref().and_then(|may_name| may_name.bytes_max), 0);
         let began = Instant::now();
         let result = self.decide(request);
-        let _ = decided.send((if result.is_ok() { self.bytes } else { 0 }, began.elapsed()));
+        let _ = decided.send((result.is_ok().then_some(self.bytes), began.elapsed()));
         match result {
             Ok(written) if durable && (written.change.is_some() || self.syncing || !self.group.entries.is_empty()) => {
                 self.group.replies.push(Reply::Written(reply, written));
