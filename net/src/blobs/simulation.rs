@@ -166,6 +166,7 @@ pub fn run(crowd: &Crowd, mut told: impl FnMut(Progress)) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::introductions;
 
     #[test]
     fn the_bound_is_the_slowest_of_three() {
@@ -242,24 +243,24 @@ mod tests {
 
     /// A picture that ten thousand want at once. One in ten gives nothing, some are gone for a while, and many leave as soon as they have it.
     #[test]
-    fn of_ten_thousand_at_once_nearly_all_have_it_soon_whatever_some_of_them_do() {
+    fn ten_thousand_at_once_all_get_it_whatever_some_of_them_do() {
         let seed = std::env::var("TIMEBUS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
         let crowd =
             Crowd { seed, peers: 10_000, bytes: 128 * 1024, links_max: 64, free_riders: 100, leavers: 300, churn: 20, liars: 10, ..Crowd::default() };
         let began = std::time::Instant::now();
         let outcome = run(&crowd, |_| {});
         eprintln!("seed {seed}, {:?}: {outcome:?}", began.elapsed());
-        assert_eq!(outcome.blamed, 0, "seed {seed}: {outcome:?}");
-        // With so few links one in a hundred has nothing when the simulation gives up. Of 2000 all have it, and with half as many links
-        // many of these do not: it seems that all whom they were told of were crowded, and who comes back after a minute is not simulated.
-        assert!(outcome.left_out <= crowd.peers / 50, "seed {seed}: {outcome:?}");
+        assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "seed {seed}: {outcome:?}");
         assert!(
             outcome.all_ms >= outcome.lines_ms && outcome.lines_ms >= outcome.bound_ms,
             "nobody is faster than is possible, seed {seed}: {outcome:?}"
         );
-        // Who was gone for ten seconds has it some seconds after he is back.
-        let times = outcome.median_ms as f64 / outcome.lines_ms as f64;
-        assert!(times < 3.0 && outcome.all_ms < 10 * outcome.lines_ms + 20_000, "seed {seed}: {times} times what the lines could: {outcome:?}");
+        // Who was gone for ten seconds has it some seconds after he is back. With so few links one in a hundred is sent away by all whom he
+        // was told of, and has it when he may come back to them.
+        let [times, most] = [outcome.median_ms, outcome.most_ms].map(|ms| ms as f64 / outcome.lines_ms as f64);
+        assert!(times < 3.0 && most < 4.0, "seed {seed}: {times} and {most} times what the lines could: {outcome:?}");
+        let again_ms = introductions::CROWDED_S * 1000;
+        assert!(outcome.all_ms < 10 * outcome.lines_ms + 20_000 + again_ms, "seed {seed}: {outcome:?}");
         assert!(outcome.origin_copies < 65.0, "the first one serves few of them, seed {seed}: {outcome:?}");
     }
 

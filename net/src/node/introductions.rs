@@ -17,7 +17,7 @@ const LINKS_WHILE_FETCHING: usize = 12;
 /// Of the links that others may open, one in so many is kept for telling newcomers who else has what they want.
 const SPARE_PART: usize = 16;
 /// Seconds until it makes sense for such a newcomer to come back.
-pub(super) const CROWDED_S: u64 = 60;
+pub const CROWDED_S: u64 = 60;
 /// How long a newcomer is told of the same others.
 const INTRODUCED_MS: u64 = 5 * 60_000;
 /// Calls under way at once; the others wait for their turn.

@@ -41,6 +41,8 @@ enum Event {
     Calls(u32),
     /// A call arrives: from, to.
     Call(u32, u32),
+    /// Who was sent away may call again.
+    Again(u32, u32),
     /// It hears of others.
     Told(u32, Vec<u32>),
     /// It looks for links that may have it.
@@ -296,6 +298,10 @@ impl<'c> World<'c> {
             }
             Event::Calls(peer) => self.calls(peer),
             Event::Call(from, to) => self.called(from, to),
+            Event::Again(from, to) => {
+                self.members[from as usize].called.remove(&to);
+                self.calls(from);
+            }
             Event::Told(peer, others) => {
                 let member = &mut self.members[peer as usize];
                 for other in others {
@@ -435,7 +441,9 @@ impl<'c> World<'c> {
         let is_sent_away = !is_alone && introductions::is_crowded(came, self.crowd.links_max);
         let back_us = self.delay_us(from, to);
         self.after(back_us, Event::Told(from, others));
-        if !is_sent_away {
+        if is_sent_away {
+            self.after(introductions::CROWDED_S * 1_000_000, Event::Again(from, to));
+        } else {
             self.members[from as usize].links.insert(to, false);
             self.members[from as usize].called.remove(&to);
             self.members[to as usize].links.insert(from, true);
