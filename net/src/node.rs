@@ -41,6 +41,7 @@ use introductions::CROWDED_S;
 use knocks::Knocks;
 use lookup::By;
 pub use lookup::{Found, Teller};
+pub(crate) use placing::was_there;
 use outbox::Outbox;
 pub use placing::{Holds, Placing};
 use spaces::core;

@@ -304,7 +304,10 @@ fn unshown(context: &Context, community: &Json) -> Vec<Finding> {
     let one = |one: &Json| {
         let is_own = member(one, "you") == Some(&Json::Bool(true));
         let says = printable(text(one, "says").unwrap_or("?"));
-        if is_own {
+        if is_own && number(one, "by").is_some_and(|by| by < 2) {
+            // One alone may say so without a reason.
+            note("files", says, context.home.command("fsck"))
+        } else if is_own {
             bad("files", says, context.home.command("fsck"))
         } else {
             note("files", says, format!("nothing to do; `{see}` shows what lies where"))

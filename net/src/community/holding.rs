@@ -90,7 +90,8 @@ pub fn offers(rules: &Rules, members: &[Member], own: &PublicKey, now_ms: u64) -
 
 /// Places files, given in any order, within what is offered: who is full is passed over. Every member comes to the same. Where
 /// there is too little room it goes to all who named files alike, as `whose` tells their keys apart: who names much, or what
-/// nobody has, takes none of the others'. Who could not show a file holds it all the same, until he can, and does not count.
+/// nobody has, takes none of the others'. Who could not show a file holds it all the same, until he can, and does not count: what
+/// room is left when all have their part goes to the next ones, as many at most as there are to be copies.
 pub fn place(
     space: &PublicKey,
     rules: &Rules,
@@ -104,23 +105,42 @@ pub fn place(
         of.entry(whose(&file.author)).or_default().push(file);
     }
     let mut room: HashMap<PublicKey, u64> = offers.iter().map(|offer| (offer.node, offer.bytes)).collect();
+    let replicas = usize::from(rules.replicas);
     // Who has least so far comes next.
     let mut turns: BTreeSet<(u64, PublicKey)> = of.keys().map(|who| (0, *who)).collect();
     while let Some((bytes, who)) = turns.pop_first() {
         let Some(mut file) = of.get_mut(&who).and_then(Vec::pop) else { continue };
-        for node in ranking(space, file.hash.as_bytes(), offers) {
-            if file.counted().count() >= usize::from(rules.replicas) {
-                break;
-            }
-            let Some(room) = room.get_mut(&node).filter(|room| **room >= file.len) else { continue };
-            *room -= file.len;
-            file.holders.push(node);
-            if doubts.is_doubted(&node, &file.hash) {
-                file.unshown.push(node);
-            }
-        }
+        let ranked = ranking(space, file.hash.as_bytes(), offers);
+        hold_by(ranked, &mut file, &mut room, |holders| holders.len() < replicas);
         turns.insert((bytes.saturating_add(file.len.saturating_mul(file.holders.len() as u64)), who));
         files.push(file);
+    }
+    // Who says something of others without a reason takes nobody's part.
+    let is_unshown = |file: &Placed, node: &PublicKey| doubts.is_doubted(node, &file.hash);
+    for file in files {
+        let hash = file.hash;
+        file.unshown = file.holders.iter().filter(|node| is_unshown(file, node)).copied().collect();
+        if file.unshown.is_empty() {
+            continue;
+        }
+        let mut ranked = ranking(space, hash.as_bytes(), offers);
+        ranked.retain(|node| !file.holders.contains(node));
+        let counts = |holders: &[PublicKey]| holders.iter().filter(|node| !doubts.is_doubted(node, &hash)).count();
+        hold_by(ranked, file, &mut room, |holders| counts(holders) < replicas && holders.len() < 2 * replicas);
+        file.unshown = file.holders.iter().filter(|node| is_unshown(file, node)).copied().collect();
+    }
+}
+
+/// Places a file with the first of these machines that have room, as long as it has too few of them.
+fn hold_by(ranked: Vec<PublicKey>, file: &mut Placed, room: &mut HashMap<PublicKey, u64>, has_few: impl Fn(&[PublicKey]) -> bool) {
+    for node in ranked {
+        if !has_few(&file.holders) {
+            break;
+        }
+        if let Some(room) = room.get_mut(&node).filter(|room| **room >= file.len) {
+            *room -= file.len;
+            file.holders.push(node);
+        }
     }
 }
 
@@ -160,7 +180,7 @@ fn placed_by(store: &Store, rows: &Committed, space: Space, (rules, own): (&Rule
         let member = members.iter().find(|member| member.keys.contains(key));
         member.and_then(|member| member.place.segments().get(1)?.to_string().parse().ok()).unwrap_or(*key)
     };
-    place(&space.key, rules, (&offers(rules, &members, own, now_ms), &Doubts::of(&members)), &mut files, whose);
+    place(&space.key, rules, (&offers(rules, &members, own, now_ms), &Doubts::of(rules, &members, own, now_ms)), &mut files, whose);
     Ok(files)
 }
 
@@ -572,6 +592,34 @@ mod tests {
         assert!(files.len() == 120 && files.iter().filter(|file| file.author == SPACE && file.holders.len() == 2).count() == count);
         let eves: u64 = files.iter().filter(|file| file.author != SPACE).map(|file| file.len * file.holders.len() as u64).sum();
         assert!(eves > 0 && eves <= 12_000, "{eves}");
+    }
+
+    /// Two members say of others, with reason or without, that they could show nothing.
+    #[test]
+    fn copies_for_those_who_are_doubted_take_the_place_of_no_other_file() {
+        let rules = Rules { replicas: 2, ..Rules::new("choir") };
+        let mut all: Vec<Member> = (1..=6).map(|number| member(number, 1000, 1)).collect();
+        let nodes: Vec<PublicKey> = all.iter().map(|member| member.machines[0].node).collect();
+        let at = |all: &[Member], count: u32| {
+            let mut files = files(count, 100);
+            place(&SPACE, &rules, (&offers(&rules, all, &SPACE, 2), &Doubts::of(&rules, all, &SPACE, 2)), &mut files, |key| *key);
+            files
+        };
+        let before = at(&all, 30);
+        let left = at(&all, 20);
+        all[0].machines[0].unshown = [(nodes[1], None), (nodes[2], None)].into();
+        all[1].machines[0].unshown = [(nodes[0], None), (nodes[3], None)].into();
+        assert!(loads(&before).values().map(|(count, _)| count).sum::<usize>() > 57, "there is no room");
+        let full = at(&all, 30);
+        assert!(full.iter().zip(&before).all(|(now, before)| now.holders.starts_with(&before.holders)), "nobody's file loses a copy");
+        assert!(full.iter().any(|file| file.counted().count() < 2), "and it shows");
+        // What room there is goes to them, and nobody holds more than he offered, nor a file more than twice as often.
+        let some = at(&all, 20);
+        assert!(some.iter().zip(&left).all(|(now, before)| now.holders.starts_with(&before.holders) && now.holders.len() <= 4));
+        assert!(some.iter().any(|file| file.holders.len() > 2) && loads(&some).values().all(|(_, bytes)| *bytes <= 1000));
+        all.iter_mut().for_each(|member| member.machines[0].stores = 10_000);
+        let roomy = at(&all, 30);
+        assert!(roomy.iter().all(|file| file.counted().count() == 2 || file.holders.len() == 4), "{roomy:?}");
     }
 
     #[tokio::test]

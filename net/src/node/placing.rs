@@ -21,6 +21,11 @@ const RANKED_MS: u64 = 60_000;
 /// How far clocks of machines may be apart: who says that he was there later than that says nothing.
 const SEEN_AHEAD_MS: u64 = 3_600_000;
 
+/// Whether who said this last that he is there was so lately.
+pub(crate) fn was_there(seen_ms: u64, away_ms: u64, now_ms: u64) -> bool {
+    seen_ms.saturating_add(away_ms) > now_ms && seen_ms <= now_ms.saturating_add(SEEN_AHEAD_MS)
+}
+
 /// What a community says of where things are to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placing {
@@ -37,8 +42,7 @@ impl Placing {
     /// said last: it may just have come back.
     #[must_use]
     pub fn offers(&self, now_ms: u64, own: &PublicKey) -> Vec<Offer> {
-        let was_there = |seen_ms: u64| seen_ms.saturating_add(self.away_ms) > now_ms && seen_ms <= now_ms.saturating_add(SEEN_AHEAD_MS);
-        let is_there = |machine: &&Machine| machine.stores > 0 && (machine.node == *own || was_there(machine.seen_ms));
+        let is_there = |machine: &&Machine| machine.stores > 0 && (machine.node == *own || was_there(machine.seen_ms, self.away_ms, now_ms));
         let offer = |machine: &Machine| Offer { node: machine.node, of: machine.of, bytes: machine.stores, weight: machine.stores };
         let mut offers: Vec<Offer> = self.machines.iter().filter(is_there).map(offer).collect();
         // Members may name a machine twice; what it offers is the least that is said.

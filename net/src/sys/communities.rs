@@ -197,7 +197,7 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
         "name": own.map(|own| own.name.clone()).or_else(|| here.membership.as_ref().map(|membership| membership.name.clone())),
         "stores": here.membership.as_ref().map_or(0, |membership| membership.stores),
         "kept_back": !Wishes::of(peer).hands_on(&key),
-        "unshown": told_json(&Doubts::of(&all).told(&all, &own_node)),
+        "unshown": told_json(&here.rules().map_or_else(Vec::new, |rules| Doubts::of(rules, &all, &own_node, now_ms()).told(&all, &own_node))),
         "uncounted": uncounted.iter().map(|node| json!({"node": node.to_string(), "you": *node == own_node})).collect::<Vec<_>>(),
         "told": here.membership.as_ref().is_some_and(|membership| membership.told),
         "dht": here.membership.as_ref().and_then(|membership| membership.dht.as_ref()).map(|part| {

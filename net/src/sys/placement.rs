@@ -129,7 +129,7 @@ fn describe(
     json!({
         "replicas": rules.replicas,
         "machines": machines,
-        "unshown": told_json(&Doubts::of(all).told(all, own)),
+        "unshown": told_json(&Doubts::of(rules, all, own, now_ms()).told(all, own)),
         "files": shown.iter().take(NAMED_MAX).map(file).collect::<Vec<_>>(),
         "files_total": files.len(),
         "under": under,

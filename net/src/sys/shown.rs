@@ -381,8 +381,9 @@ async fn of_file(asked: &Asked<'_>, space: Space, hash: BlobHash, len: u64, told
 /// Who says that he holds a file of a community, and could not show it.
 fn of_holders(asked: &Asked<'_>, space: Space, hash: &BlobHash, told: &mut Told) {
     let (store, Some(network)) = (asked.peer.store(), asked.peer.network()) else { return };
-    let Ok((doubts, members)) = doubted(store, space) else { return };
-    for one in doubts.told(&members, &network.endpoint().node()).into_iter().filter(|one| doubts.is_doubted(&one.node, hash)).take(NAMED_MAX) {
+    let own = network.endpoint().node();
+    let Ok((doubts, members)) = doubted(store, space, &own) else { return };
+    for one in doubts.told(&members, &own).into_iter().filter(|one| doubts.is_doubted(&one.node, hash)).take(NAMED_MAX) {
         told.say(About::File, one.says);
     }
 }

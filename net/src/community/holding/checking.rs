@@ -23,8 +23,9 @@ use tokio::time::Instant;
 use super::asking::ask;
 use super::{Placed, held_of, placed};
 use crate::blobs::shows::Shown;
-use crate::community::{Member, UNSHOWN_MAX, Unshown, below, keeping, leaf, members, own_place, read_unshown, unshown_text};
+use crate::community::{Machine, Member, Rules, UNSHOWN_MAX, Unshown, below, keeping, leaf, members, own_place, read_unshown, unshown_text};
 use crate::network::{Network, Stopped};
+use crate::node::was_there;
 use crate::peer::Peer;
 use crate::who::now_ms;
 use crate::words::{counted, join};
@@ -162,13 +163,16 @@ impl Failures {
 pub struct Doubts(BTreeMap<Unshown, BTreeSet<PublicKey>>);
 
 impl Doubts {
-    /// What members say. Who says it of more than half of the others is not believed: it is rather his own line.
+    /// What members say by machines that were there lately: one that is gone takes nothing back. Who says it of more than half of
+    /// the others is not believed: it is rather his own line.
     #[must_use]
-    pub fn of(members: &[Member]) -> Self {
+    pub fn of(rules: &Rules, members: &[Member], own: &PublicKey, now_ms: u64) -> Self {
         let mut doubts: BTreeMap<Unshown, BTreeSet<PublicKey>> = BTreeMap::new();
         let machines = || members.iter().flat_map(|member| &member.machines);
+        let away_ms = u64::from(rules.away_h) * 3_600_000;
+        let is_there = |machine: &Machine| machine.node == *own || was_there(machine.seen_ms, away_ms, now_ms);
         let mut said: BTreeMap<PublicKey, BTreeSet<Unshown>> = BTreeMap::new();
-        for machine in machines().filter(|machine| !machine.unshown.is_empty()) {
+        for machine in machines().filter(|machine| !machine.unshown.is_empty() && is_there(machine)) {
             said.entry(machine.of).or_default().extend(&machine.unshown);
         }
         if said.is_empty() {
@@ -215,7 +219,7 @@ impl Doubts {
             members.iter().find(is_his).map(|member| member.name.clone())
         };
         let one = |(node, (files, by)): (PublicKey, (BTreeSet<Option<BlobHash>>, BTreeSet<PublicKey>))| {
-            let whose = name(&node)?;
+            let (whose, count_by) = (name(&node)?, by.len());
             let mut by: Vec<String> = by.iter().take(NAMED_MAX).filter_map(&name).collect();
             by.sort();
             let count = if files.contains(&None) { None } else { Some(files.len()) };
@@ -229,7 +233,7 @@ impl Doubts {
             } else {
                 format!("{whose} says it holds {what} and could not show {them} to {by}: others hold {them}, too, until {whose} shows {them}")
             };
-            Some(Told { node, files: count, is_own: node == *own, says })
+            Some(Told { node, files: count, by: count_by, is_own: node == *own, says })
         };
         told.into_iter().filter_map(one).collect()
     }
@@ -242,6 +246,8 @@ pub struct Told {
     pub node: PublicKey,
     /// How many files; none if it is many.
     pub files: Option<usize>,
+    /// How many members say so.
+    pub by: usize,
     /// Whether it is this one.
     pub is_own: bool,
     /// All of it in words.
@@ -250,7 +256,7 @@ pub struct Told {
 
 /// The same for people.
 pub(crate) fn told_json(told: &[Told]) -> Serde {
-    told.iter().map(|one| json!({"node": one.node.to_string(), "files": one.files, "you": one.is_own, "says": one.says})).collect()
+    told.iter().map(|one| json!({"node": one.node.to_string(), "files": one.files, "by": one.by, "you": one.is_own, "says": one.says})).collect()
 }
 
 /// What is said in a community of those who could not show what they say they hold.
@@ -258,16 +264,22 @@ pub(crate) fn told_json(told: &[Told]) -> Serde {
 /// # Errors
 ///
 /// [`StorageError`].
-pub(crate) fn doubted(store: &Store, space: Space) -> Result<(Doubts, Vec<Member>), StorageError> {
-    let members = members(store, &store.snapshot(), space)?;
-    Ok((Doubts::of(&members), members))
+pub(crate) fn doubted(store: &Store, space: Space, own: &PublicKey) -> Result<(Doubts, Vec<Member>), StorageError> {
+    let rows = store.snapshot();
+    let members = members(store, &rows, space)?;
+    let doubts = Rules::of(store, &rows, space)?.map(|rules| Doubts::of(&rules, &members, own, now_ms()));
+    Ok((doubts.unwrap_or_default(), members))
 }
 
 /// Asks until the peer stops.
 pub(super) async fn check(peer: &Peer, network: &Network) {
     let every = peer.config.spot_check_every;
     if every.is_zero() {
-        return;
+        // Nobody would take back what was said before.
+        return match take_back(peer, network).await {
+            Ok(()) | Err(Stop::Stopped) => {}
+            Err(Stop::Failed(error)) => tracing::warn!(%error, "what was said of those who could not show a file was not taken back"),
+        };
     }
     let mut failures = Failures::default();
     loop {
@@ -309,10 +321,39 @@ fn look(store: &Store, community: &PublicKey, own: &PublicKey) -> Result<Option<
     let here: BTreeSet<BlobHash> = held_of(store, community, files.iter().map(|file| file.hash).collect())?.into_iter().collect();
     let has_it = |file: &Placed| here.contains(&file.hash) && store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash) == Some(file.len));
     files.retain(has_it);
-    let place = own_place(store, community).map(|place| below(&place, &["nodes", &own.to_string()]));
-    let said = place.as_ref().map(|place| leaf(&rows, space, &below(place, &["unshown"]))).transpose()?.flatten();
-    let said = said.as_ref().and_then(Serde::as_str).map(read_unshown).unwrap_or_default();
+    let (place, said) = said(store, community, own)?;
     Ok(Some(Looked { community: *community, place, files, said }))
+}
+
+/// What this machine says in a community of those who could not show something, and where.
+fn said(store: &Store, community: &PublicKey, own: &PublicKey) -> Result<(Option<Path>, BTreeSet<Unshown>), StorageError> {
+    let Some(space) = store.held(community) else { return Ok((None, BTreeSet::new())) };
+    let place = own_place(store, community).map(|place| below(&place, &["nodes", &own.to_string()]));
+    let said = place.as_ref().map(|place| leaf(&store.snapshot(), space, &below(place, &["unshown"]))).transpose()?.flatten();
+    Ok((place, said.as_ref().and_then(Serde::as_str).map(read_unshown).unwrap_or_default()))
+}
+
+/// Says it in a community.
+async fn say(peer: &Peer, community: &PublicKey, place: Path, unshown: &BTreeSet<Unshown>) {
+    let Some(space) = peer.store.held(community) else { return };
+    let text = if unshown.is_empty() { Serde::Null } else { unshown_text(unshown).into() };
+    if let Err(error) = keeping::merge(peer, space, place, &json!({ "unshown": text })).await {
+        tracing::warn!(%error, "it could not be said in a community who does not hold what he says");
+    }
+}
+
+/// Says of nobody any more that he could not show something.
+async fn take_back(peer: &Peer, network: &Network) -> Result<(), Stop> {
+    let own = network.endpoint().node();
+    let communities: Vec<PublicKey> = network.ask(|node| node.book().communities.keys().copied().collect()).await?;
+    for community in communities {
+        if let (Some(place), unshown) = said(&peer.store, &community, &own).map_err(Stop::Failed)?
+            && !unshown.is_empty()
+        {
+            say(peer, &community, place, &BTreeSet::new()).await;
+        }
+    }
+    Ok(())
 }
 
 /// Asks one of them, and says in the communities what is so now.
@@ -350,10 +391,8 @@ async fn once(peer: &Peer, network: &Network, failures: &mut Failures, every: Du
     }
     for Looked { community, place, said, .. } in looked {
         let now = failures.said(&community);
-        let (Some(place), Some(space)) = (place.filter(|_| now != said), peer.store.held(&community)) else { continue };
-        let text = if now.is_empty() { Serde::Null } else { unshown_text(&now).into() };
-        if let Err(error) = keeping::merge(peer, space, place, &json!({ "unshown": text })).await {
-            tracing::warn!(%error, "it could not be said in a community who does not hold what he says");
+        if let Some(place) = place.filter(|_| now != said) {
+            say(peer, &community, place, &now).await;
         }
     }
     Ok(())
@@ -385,8 +424,6 @@ async fn shown(network: &Network, (community, node, hash): Pair, file: &Placed, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::community::Machine;
-    use crate::community::Rules;
     use crate::community::placement::Offer;
 
     const EVERY: Duration = Duration::from_secs(60);
@@ -490,7 +527,7 @@ mod tests {
         };
         let at = |members: &[Member]| {
             let mut files: Vec<Placed> = (0..20).map(file).collect();
-            super::super::place(&key(1), &rules, (&offers, &Doubts::of(members)), &mut files, |key| *key);
+            super::super::place(&key(1), &rules, (&offers, &Doubts::of(&rules, members, &key(9), 2)), &mut files, |key| *key);
             files
         };
         let members = |unshown: &[Unshown]| (1..=6).map(|number| member(number, if number == 1 { unshown } else { &[] })).collect::<Vec<_>>();
@@ -510,14 +547,26 @@ mod tests {
         assert_ne!(at(&members(&all[..2])), before);
     }
 
+    /// The machine that said it was replaced, or its owner has not started it since.
+    #[test]
+    fn what_a_machine_said_that_is_gone_does_not_count() {
+        let (rules, hour_ms) = (Rules { away_h: 24, ..Rules::new("choir") }, 3_600_000);
+        let hash = BlobHash::from_bytes([7; 32]);
+        let members = [member(1, &[(key(2), Some(hash))]), member(2, &[]), member(3, &[])];
+        let is_doubted = |own: u8, now_ms: u64| Doubts::of(&rules, &members, &key(own), now_ms).is_doubted(&key(2), &hash);
+        assert!(is_doubted(3, 23 * hour_ms) && !is_doubted(3, 25 * hour_ms));
+        assert!(is_doubted(1, 25 * hour_ms), "what this one says itself counts, whatever it said last");
+    }
+
     #[test]
     fn it_is_said_in_words_who_could_not_show_what() {
         let members = [member(1, &[(key(2), Some(BlobHash::from_bytes([7; 32])))]), member(2, &[]), member(3, &[(key(2), None)])];
-        let doubts = Doubts::of(&members[..2]);
+        let rules = Rules::new("choir");
+        let doubts = Doubts::of(&rules, &members[..2], &key(1), 2);
         let told = doubts.told(&members[..2], &key(1));
-        assert_eq!((told.len(), told[0].files, told[0].is_own), (1, Some(1), false));
+        assert_eq!((told.len(), told[0].files, told[0].is_own, told[0].by), (1, Some(1), false, 1));
         assert!(told[0].says.starts_with("m2 says it holds 1 file and could not show it to m1"), "{told:?}");
-        let told = Doubts::of(&members).told(&members, &key(2));
-        assert!(told[0].is_own && told[0].files.is_none() && told[0].says.contains("to m1 and m3"), "{told:?}");
+        let told = Doubts::of(&rules, &members, &key(2), 2).told(&members, &key(2));
+        assert!(told[0].is_own && told[0].by == 2 && told[0].files.is_none() && told[0].says.contains("to m1 and m3"), "{told:?}");
     }
 }
