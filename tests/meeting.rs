@@ -156,6 +156,7 @@ pub(crate) fn meet<T: Takes>(one: &mut Site<T>, other: &mut Site<T>, number: Lin
         let up = Event::LinkUp {
             link: number,
             node: Some(keys[1 - side]),
+            called: (side == 0).then_some(keys[1]),
             role: if side == 0 { Role::Initiator } else { Role::Responder },
             binding,
             nonce: hash("nonce", &[&number.to_be_bytes(), &[side as u8]]),

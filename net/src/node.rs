@@ -34,7 +34,6 @@ mod standing;
 mod status;
 
 use book::{Book, Join, RELAYS_MAX, Source};
-use calls::retry_ms;
 pub use event::{Act, Event, Heard};
 use feeds::Feed;
 use introductions::CROWDED_S;
@@ -110,6 +109,10 @@ struct Channel {
 struct Linked {
     session: Session,
     node: Option<PublicKey>,
+    /// Whom this peer called, where a websocket answered.
+    callee: Option<PublicKey>,
+    /// Whether it showed that it is he.
+    is_callee: bool,
     /// What it was told that the owner is called.
     called: String,
     role: Role,
@@ -294,10 +297,13 @@ impl Node {
     pub fn handle(&mut self, now_ms: u64, event: Event, store: &dyn Replica) -> Vec<Act> {
         let mut acts = Vec::new();
         match event {
-            Event::LinkUp { link, node, role, binding, nonce, prove, way } => {
+            Event::LinkUp { link, node, called: callee, role, binding, nonce, prove, way } => {
+                // On a websocket nobody has shown yet that he is whom this peer called.
+                let callee = callee.filter(|_| node.is_none());
                 let refused = node.and_then(|node| self.refusal(&node, now_ms));
                 if let Some((code, text)) = refused.or_else(|| self.is_stopping.then(|| (8, "this peer stops".to_owned()))) {
                     acts.push(Act::Close { link, code, text });
+                    callee.into_iter().for_each(|callee| self.unreached(callee, None, now_ms));
                     return acts;
                 }
                 let zero = PublicKey::from_bytes([0; 32]);
@@ -317,6 +323,8 @@ impl Node {
                 let linked = Linked {
                     session,
                     node,
+                    callee,
+                    is_callee: false,
                     called,
                     role,
                     way,
@@ -377,11 +385,7 @@ impl Node {
             }
             Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
             Event::NotReached { node, why } => {
-                let call = self.calls.entry(node).or_default();
-                call.is_calling = false;
-                call.problem = Some(why);
-                call.next_ms = now_ms + retry_ms(&self.config.node, &node, call.attempts);
-                call.attempts = call.attempts.saturating_add(1);
+                self.unreached(node, Some(why), now_ms);
                 acts.push(Act::Changed);
                 self.ask_around(node, now_ms, store, &mut acts);
             }
@@ -666,6 +670,7 @@ impl Node {
         let id = id_of(&remote, linked.node);
         let role = linked.role;
         linked.remote = Some(remote.clone());
+        self.answered(link, &remote, now_ms, store);
         if self.refusal(&id, now_ms).is_some() || self.is_unwanted(&remote, store) {
             return self.drive(link, Input::Close { code: Code::NotHere, retry_after_s: 0 }, now_ms, store, acts);
         }

@@ -164,6 +164,7 @@ impl Driver {
             link: name,
             // A websocket that we called is the peer that we called, or it cannot prove it below.
             node: sender.remote(),
+            called,
             role: if sender.is_initiator() { Role::Initiator } else { Role::Responder },
             binding: Binding(*sender.binding()),
             nonce: random_bytes(),

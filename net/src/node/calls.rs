@@ -4,8 +4,8 @@ use timebus_identity::{PublicKey, hash};
 
 use super::book::{Contact, Source};
 use super::introductions::{CALLS_MAX, calls_more};
-use super::{Act, CALLED_BACK_MAX, DENIED_MS, GOOD_LINK_MS, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
-use crate::sync::{Input, Replica};
+use super::{Act, CALLED_BACK_MAX, DENIED_MS, GOOD_LINK_MS, LinkId, Linked, Node, RETRY_MS, RETRY_MS_MAX, id_of, speaks_for};
+use crate::sync::{Input, Remote, Replica};
 
 /// Peers of which is kept when they are to be called again: the contacts, of whom there are no more, and somebody else now and then.
 const CALLS_KEPT_MAX: usize = 8192;
@@ -17,6 +17,11 @@ impl Node {
             if let Some(feed) = self.feeds.get_mut(timeline) {
                 feed.closed(link);
             }
+        }
+        // By what it proved it is called again below.
+        let is_another = |callee: &PublicKey| linked.remote.as_ref().is_none_or(|remote| id_of(remote, linked.node) != *callee);
+        if let Some(callee) = linked.callee.filter(is_another).filter(|_| linked.is_callee || linked.remote.is_none()) {
+            self.unreached(callee, why.clone(), now_ms);
         }
         let id = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
         if let Some(id) = id {
@@ -41,9 +46,41 @@ impl Node {
         acts.push(Act::Changed);
     }
 
+    /// A call of a peer came to nothing: it is called again later.
+    pub(super) fn unreached(&mut self, id: PublicKey, why: Option<String>, now_ms: u64) {
+        let call = self.calls.entry(id).or_default();
+        call.is_calling = false;
+        call.problem = why;
+        call.next_ms = now_ms + retry_ms(&self.config.node, &id, call.attempts);
+        call.attempts = call.attempts.saturating_add(1);
+    }
+
+    /// It is known now who answered where a websocket was opened to call somebody. Any host may answer, and with whatever keys: whoever
+    /// does not show that he is who was called leaves the call one that reached nobody.
+    pub(super) fn answered(&mut self, link: LinkId, remote: &Remote, now_ms: u64, store: &dyn Replica) {
+        let Some(callee) = self.links.get(&link).and_then(|linked| linked.callee) else { return };
+        let contact = self.book.contacts.get(&callee);
+        let has_key = remote.keys.contains(&callee) || contact.is_some_and(|contact| contact.keys.iter().any(|key| remote.keys.contains(key)));
+        let space = remote.space;
+        let is_via = || self.book.following.get(&space).is_some_and(|follow| follow.via.contains(&callee));
+        let is_of_space = || contact.is_some_and(|contact| contact.space == Some(space)) || is_via();
+        let is_callee = has_key || is_of_space() && speaks_for(remote, &space, store);
+        if let Some(linked) = self.links.get_mut(&link) {
+            linked.is_callee = is_callee;
+        }
+        if is_callee {
+            self.calls.remove(&callee);
+        } else {
+            self.unreached(callee, Some("who answers there did not show that it is this peer".to_owned()), now_ms);
+        }
+    }
+
     /// Whether there is a link to a peer, ready or not.
     pub(super) fn is_linked(&self, id: &PublicKey) -> bool {
-        self.links.values().any(|linked| linked.node == Some(*id) || linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id))
+        let is_called = |linked: &Linked| linked.callee == Some(*id) && (linked.is_callee || linked.remote.is_none());
+        self.links.values().any(|linked| {
+            linked.node == Some(*id) || is_called(linked) || linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id)
+        })
     }
 
     /// The peers that are to be called: who has what is wanted, other devices, and who is to be asked for something.
@@ -162,7 +199,11 @@ impl Node {
                 } else if calling < CALLS_MAX {
                     calling += 1;
                     call.is_calling = true;
-                    let addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| self.knocks.due(contact, now_ms));
+                    let mut addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| self.knocks.due(contact, now_ms));
+                    // Somebody else answers where it was called by a websocket.
+                    if self.links.values().any(|linked| linked.callee == Some(id)) {
+                        addresses.retain(|address| !address.starts_with("wss://") && !address.starts_with("ws://"));
+                    }
                     acts.extend([Act::Call { node: id, addresses }, Act::Changed]);
                 }
             }
@@ -181,4 +222,68 @@ pub(super) fn retry_ms(own: &PublicKey, other: &PublicKey, attempts: u32) -> u64
     let wait = RETRY_MS.saturating_mul(1 << attempts.min(16)).min(RETRY_MS_MAX);
     let digest = hash("retry", &[own.as_bytes(), other.as_bytes(), &attempts.to_be_bytes()]);
     wait * 3 / 4 + wait / 2 * u64::from(digest[0]) / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Book, Call, Config, Event, Outbox};
+    use super::*;
+    use crate::held::Held;
+    use crate::sync::{Binding, Role};
+    use crate::whose::tests::open;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+    const ADDRESSES: [&str; 2] = ["10.0.0.1:7", "wss://there.example"];
+
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
+    }
+
+    /// A node that calls one of these by its node key, and what it is called at.
+    fn calls(node: &mut Node, now_ms: u64, replica: &dyn Replica) -> Option<Vec<String>> {
+        let acts = node.handle(now_ms, Event::Timer, replica);
+        acts.into_iter().find_map(|act| if let Act::Call { node, addresses } = act { (node == key(1)).then_some(addresses) } else { None })
+    }
+
+    /// Whoever answers at the websocket of a peer has keys of devices there, and no node key.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_called_by_its_node_key_and_answers_by_a_websocket_is_called_when_it_is_gone() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = open(home.path());
+        let replica = Held::now(&store, [0; 16], NOW_MS);
+        for (keys, is_it) in [(vec![key(2)], true), (vec![key(9)], false), (vec![], false)] {
+            let (name, is_offline, links_max, has_feeds) = ("test".to_owned(), false, 8, false);
+            let config = Config { node: key(7), space: store.space(), device: store.device(), name, is_offline, links_max, has_feeds };
+            let mut node = Node::new(config, Book::default(), Outbox::default());
+            node.book.meet(key(1), Source::Typed, &ADDRESSES.map(str::to_owned), NOW_MS).keys = vec![key(2)];
+            assert_eq!(calls(&mut node, NOW_MS, &replica), Some(ADDRESSES.map(str::to_owned).to_vec()));
+            let (binding, nonce, prove) = (Binding([0; 32]), [0; 32], Box::new(|_: &[u8]| Vec::new()));
+            let (role, way) = (Role::Initiator, "websocket there.example".to_owned());
+            let up = Event::LinkUp { link: 1, node: None, called: Some(key(1)), role, binding, nonce, prove, way };
+            node.handle(NOW_MS, up, &replica);
+            assert!(node.is_linked(&key(1)), "it may be");
+            let remote = Remote { node: key(0), space: key(8), keys: keys.clone(), name: String::new(), addresses: vec![] };
+            node.ready(1, remote, NOW_MS, &replica, &mut Vec::new());
+            let is_calling = |node: &Node| node.calls.values().filter(|call| call.is_calling).count();
+            assert_eq!((node.is_linked(&key(1)), is_calling(&node)), (is_it, 0), "{keys:?}");
+            node.links.values_mut().for_each(|linked| linked.timer_ms = None);
+            // Where somebody else answers it is called at its other addresses.
+            let again = calls(&mut node, NOW_MS + RETRY_MS_MAX, &replica);
+            assert_eq!(again, (!is_it).then(|| vec![ADDRESSES[0].to_owned()]), "{keys:?}");
+            node.handle(NOW_MS + RETRY_MS_MAX, Event::NotReached { node: key(1), why: String::new() }, &replica);
+            node.handle(NOW_MS + RETRY_MS_MAX, Event::LinkDown { link: 1, why: String::new() }, &replica);
+            assert_eq!(is_calling(&node), 0, "{keys:?}");
+            assert_eq!(calls(&mut node, NOW_MS + 3 * RETRY_MS_MAX, &replica).map(|at| at.len()), Some(2), "{keys:?}");
+        }
+        // One that went before anybody knew who it was.
+        let (name, is_offline, links_max, has_feeds) = ("test".to_owned(), false, 8, false);
+        let config = Config { node: key(7), space: store.space(), device: store.device(), name, is_offline, links_max, has_feeds };
+        let mut node = Node::new(config, Book::default(), Outbox::default());
+        node.calls.insert(key(1), Call { is_calling: true, ..Call::default() });
+        let (binding, nonce, prove) = (Binding([0; 32]), [0; 32], Box::new(|_: &[u8]| Vec::new()));
+        let (role, way) = (Role::Initiator, "websocket there.example".to_owned());
+        node.handle(NOW_MS, Event::LinkUp { link: 1, node: None, called: Some(key(1)), role, binding, nonce, prove, way }, &replica);
+        node.handle(NOW_MS, Event::LinkDown { link: 1, why: String::new() }, &replica);
+        assert!(!node.calls[&key(1)].is_calling);
+    }
 }

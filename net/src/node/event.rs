@@ -43,6 +43,8 @@ pub enum Event {
         link: LinkId,
         /// The other's node key, as the transport proved it; `None` on a websocket.
         node: Option<PublicKey>,
+        /// Whom this peer called, if it opened the link.
+        called: Option<PublicKey>,
         /// Who called.
         role: Role,
         /// What ties a session to it.

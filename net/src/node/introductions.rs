@@ -182,7 +182,7 @@ mod tests {
             self.last_link += 1;
             self.links.insert(node, self.last_link);
             let (binding, nonce, way, prove) = (Binding([0; 32]), [0; 32], String::new(), Box::new(|_: &[u8]| Vec::new()));
-            Event::LinkUp { link: self.last_link, node: Some(node), role, binding, nonce, prove, way }
+            Event::LinkUp { link: self.last_link, node: Some(node), called: None, role, binding, nonce, prove, way }
         }
 
         /// What the attacker does in a minute.

@@ -158,7 +158,7 @@ mod tests {
         let answer = |node: &mut Node, link: u64, keys: Option<&[PublicKey]>| {
             let (binding, nonce, prove) = (Binding([0; 32]), [0; 32], Box::new(|_: &[u8]| Vec::new()));
             let (role, way) = (Role::Initiator, "websocket victim.example".to_owned());
-            node.handle(NOW_MS, Event::LinkUp { link, node: None, role, binding, nonce, prove, way }, &replica);
+            node.handle(NOW_MS, Event::LinkUp { link, node: None, called: None, role, binding, nonce, prove, way }, &replica);
             if let Some(keys) = keys {
                 let remote = Remote { node: key(0), space: key(8), keys: keys.to_vec(), name: String::new(), addresses: vec![] };
                 node.ready(link, remote, NOW_MS, &replica, &mut Vec::new());

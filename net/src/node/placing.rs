@@ -205,7 +205,11 @@ mod tests {
     fn link_up(node: &mut Node, replica: &dyn Replica) {
         let prove = Box::new(|_: &[u8]| Vec::new());
         let (binding, nonce, way) = (Binding([0; 32]), [0; 32], String::new());
-        node.handle(NOW_MS, Event::LinkUp { link: 1, node: Some(key(4)), role: Role::Initiator, binding, nonce, prove, way }, replica);
+        node.handle(
+            NOW_MS,
+            Event::LinkUp { link: 1, node: Some(key(4)), called: Some(key(4)), role: Role::Initiator, binding, nonce, prove, way },
+            replica,
+        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ mod tests {
     fn come(node: &mut Node, link: u8, space: PublicKey, keys: &[PublicKey], replica: &dyn Replica) -> Option<Standing> {
         let (binding, nonce, way) = (Binding([0; 32]), [0; 32], String::new());
         let (role, prove) = (Role::Responder, Box::new(|_: &[u8]| Vec::new()));
-        node.handle(NOW_MS, Event::LinkUp { link: link.into(), node: Some(key(link)), role, binding, nonce, prove, way }, replica);
+        node.handle(NOW_MS, Event::LinkUp { link: link.into(), node: Some(key(link)), called: None, role, binding, nonce, prove, way }, replica);
         let remote = Remote { node: key(link), space, keys: keys.to_vec(), name: String::new(), addresses: vec![] };
         let mut acts = Vec::new();
         node.ready(link.into(), remote, NOW_MS, replica, &mut acts);

@@ -26,6 +26,7 @@ impl World {
             let event = NodeEvent::LinkUp {
                 link,
                 node: Some(self.peers[other].node_key()),
+                called: (side == 0).then(|| self.peers[other].node_key()),
                 role: if side == 0 { Role::Initiator } else { Role::Responder },
                 binding,
                 nonce: self.dice.bytes(),
