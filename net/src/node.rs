@@ -40,8 +40,8 @@ use introductions::CROWDED_S;
 use knocks::Knocks;
 use lookup::By;
 pub use lookup::{Found, Teller};
-pub(crate) use placing::was_there;
 use outbox::Outbox;
+pub(crate) use placing::was_there;
 pub use placing::{Holds, Placing};
 use spaces::core;
 pub(crate) use status::from;
@@ -186,8 +186,8 @@ pub struct Node {
     seeks: BTreeMap<PublicKey, u64>,
     /// Who told of records that came since the start.
     told: BTreeMap<PublicKey, Teller>,
-    /// Peers whose last record was of a time that has not come, and how far that was ahead then.
-    ahead: BTreeMap<PublicKey, u64>,
+    /// Peers whose last record was of a time that has not come, how far that was ahead when they said it themselves, and when that was.
+    ahead: BTreeMap<PublicKey, (u64, u64)>,
     /// From whom what is new of a timeline comes, and to whom it goes.
     feeds: BTreeMap<TimelineId, Feed>,
     /// The timelines that are wanted of each space that is.

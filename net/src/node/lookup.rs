@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use timebus_identity::{PublicKey, Signed, Verified};
 
 use super::book::{Contact, Source};
+use super::clocks::is_lately;
 use super::introductions::VIA_MAX;
 use super::records::Taken;
 use super::{Act, Node, believable, id_of, is_in, proves};
@@ -168,7 +169,7 @@ impl Node {
     }
 
     /// Whether a machine is one of a member of a community that the owner is in.
-    fn is_member(&self, node: &PublicKey) -> bool {
+    pub(super) fn is_member(&self, node: &PublicKey) -> bool {
         self.members.values().any(|nodes| nodes.contains(node))
     }
 
@@ -377,8 +378,14 @@ impl Node {
             let contacts = &self.book.contacts;
             let seq = record.seq;
             let taken = self.book.records.take(record, now_ms, |node| contacts.get(node).is_none_or(|contact| contact.source == Source::Came));
-            if taken == Taken::Ahead && self.ahead.len() < AHEAD_MAX {
-                self.ahead.insert(node, seq.saturating_sub(now_ms));
+            // An old one of somebody whose clock was set right goes round for ever. Whom nobody here knows takes nobody's place.
+            if taken == Taken::Ahead && sender == Some(node) && self.voice(&node).is_some() {
+                if self.ahead.len() >= AHEAD_MAX {
+                    self.ahead.retain(|_, (_, heard_ms)| is_lately(*heard_ms, now_ms));
+                }
+                if self.ahead.len() < AHEAD_MAX {
+                    self.ahead.insert(node, (seq.saturating_sub(now_ms), now_ms));
+                }
             }
             match taken {
                 Taken::New => {
