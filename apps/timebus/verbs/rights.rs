@@ -117,6 +117,9 @@ pub(crate) async fn revoke(context: &Context, args: Revoke) -> Result<()> {
     for line in lines(&answer, "says") {
         out.line(line)?;
     }
+    if !args.cascade && !items(&answer, "stay").is_empty() {
+        out.note("--cascade takes back what those have, too, who came in that way");
+    }
     if args.preview {
         out.note("nothing was taken back; leave --preview out to do it");
     } else if number(&answer, "hidden").is_some_and(|count| count > 0) {

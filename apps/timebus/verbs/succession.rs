@@ -1,6 +1,6 @@
 //! rotate, guardians, recover: who the root of one's space is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
@@ -327,10 +327,9 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         }
     }
     for one in items(&all, "disputed") {
-        let (name, roots) = (printable(text(one, "name").unwrap_or("?")), items(one, "roots"));
-        let roots: Vec<String> = roots.iter().filter_map(|root| if let Json::String(root) = root { Some(short(root)) } else { None }).collect();
+        let name = printable(text(one, "name").unwrap_or("?"));
         let whose = if member(one, "own") == Some(&Json::Bool(true)) { "your space".to_owned() } else { format!("the space of {name}") };
-        out.line(format!("frozen  it is in dispute who the root of {whose} is: {}", roots.join(", ")))?;
+        out.line(format!("frozen  it is in dispute who the root of {whose} is: {}", between(items(one, "roots"))))?;
         out.note("        what was granted before goes on; nothing new counts that a root says");
         out.note(match text(one, "decided_by") {
             Some("words") => "        whoever has the words of the root decides it: `timebus rotate`",
@@ -339,6 +338,15 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         });
     }
     Ok(())
+}
+
+/// The roots of a dispute. With the words of one sheet one key follows, and what is to follow on that differs.
+fn between(roots: &[Json]) -> String {
+    let roots: BTreeSet<String> = roots.iter().filter_map(string).map(short).collect();
+    match roots.len() {
+        0 | 1 => "two successions were made with the words of one sheet".to_owned(),
+        _ => roots.into_iter().collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// Whether the device is gone by which somebody is a guardian.
@@ -715,4 +723,16 @@ async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
             context.home.command("up")
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_successions_by_one_sheet_are_no_two_roots() {
+        let roots = |roots: &[&str]| between(&roots.iter().map(|root| Json::String((*root).to_owned())).collect::<Vec<_>>());
+        assert_eq!(roots(&["bbbbbbbbcc", "aaaaaaaacc"]), "aaaaaaaa, bbbbbbbb");
+        assert_eq!(roots(&["aaaaaaaacc", "aaaaaaaacc"]), "two successions were made with the words of one sheet");
+    }
 }

@@ -379,7 +379,9 @@ pub(crate) fn named(sources: &[String]) -> String {
 /// From whom something comes, and how fast, in words.
 fn coming(sources: &[SourceStatus], bytes_per_s: u64) -> String {
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    format!("from {}, {}/s", named(&names), crate::words::size(bytes_per_s))
+    // At first nothing was measured.
+    let speed = if bytes_per_s > 0 { format!(", {}/s", crate::words::size(bytes_per_s)) } else { String::new() };
+    format!("from {}{speed}", named(&names))
 }
 
 /// The same where nothing came for a while: who has the rest, or that nobody does.
@@ -1359,8 +1361,8 @@ mod tests {
     #[test]
     fn whoever_brings_something_is_counted() {
         let sources: Vec<SourceStatus> = (0..20).map(|number| SourceStatus { name: format!("peer{number}"), bytes: 1 }).collect();
-        assert_eq!(coming(&sources, 0), format!("from peer0 and 19 others, {}/s", crate::words::size(0)));
-        assert!(coming(&sources[..1], 0).starts_with("from peer0, ") && coming(&[], 0).starts_with("from nobody yet, "));
+        assert_eq!(coming(&sources, 1500), "from peer0 and 19 others, 1.5 kB/s");
+        assert_eq!([coming(&sources[..1], 0), coming(&[], 0)], ["from peer0", "from nobody yet"], "nothing was measured");
     }
 
     #[test]

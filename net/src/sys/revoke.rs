@@ -294,7 +294,7 @@ impl Taken {
         }
         let devices: Vec<String> = self.devices(rights, dead).iter().map(human_name).collect();
         if devices.len() > 1 || devices.iter().any(|device| *device != self.name) {
-            says.push(format!("that is so for {} of his: {}", crate::words::counted(devices.len(), "device"), crate::words::join(&devices)));
+            says.push(format!("that is so for {}: {}", crate::words::counted(devices.len(), "device"), crate::words::join(&devices)));
         }
         says
     }
@@ -331,7 +331,7 @@ impl Taken {
             let first: Vec<String> = guests.iter().take(STILL_MAX).cloned().collect();
             let more = if guests.len() > STILL_MAX { format!(" and {} more", guests.len() - STILL_MAX) } else { String::new() };
             says.push(format!(
-                "{}{more} came in by way of {} and stay: --cascade takes back what they have, too",
+                "{}{more} came in by way of {} and stay, unless what they have is taken back, too",
                 crate::words::join(&first),
                 self.name
             ));
