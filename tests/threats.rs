@@ -89,6 +89,10 @@ const ROWS: [Row; 40] = [
             ("tests/who/guests.rs", "whose_reading_costs_much_has_to_wait_and_nobody_else"),
             ("net/src/others.rs", "others_work_in_turns_and_the_owner_whenever_he_likes"),
             ("net/src/others.rs", "who_takes_nothing_has_few_threads_wait_for_him_and_no_turn"),
+            ("net/src/others.rs", "writes_wait_in_the_order_in_which_they_came"),
+            ("net/src/others.rs", "bodies_have_room_for_everybody_a_part"),
+            ("tests/who/behalf.rs", "a_guest_who_costs_much_waits_and_the_owner_does_not"),
+            ("tests/who/behalf.rs", "what_is_written_counts_and_not_what_was_sent"),
         ],
     ),
     (

@@ -338,9 +338,12 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
     .await
 }
 
+/// Files of which parts were made, what is wanted of them, and those that stay as they are.
+type BrokenUp = (Vec<Broken>, Vec<Wished>, Vec<FileReport>);
+
 /// Makes parts of files that are damaged, of what is good of them. Answers these with what they are called, and where they are named;
 /// and those that stay as they are, because they cannot be looked through.
-fn break_up(store: &Store, files: Vec<FileReport>) -> Result<(Vec<Broken>, Vec<Wished>, Vec<FileReport>), StorageError> {
+fn break_up(store: &Store, files: Vec<FileReport>) -> Result<BrokenUp, StorageError> {
     let Some(blobs) = store.blobs() else { return Ok(Default::default()) };
     let rows = store.snapshot();
     let (mut broken, mut wanted, mut failed, mut named) = (Vec::new(), Vec::new(), Vec::new(), store.places(&rows));

@@ -24,6 +24,7 @@ pub struct HostList {
     app_suffixes: Vec<String>,
     /// Whether names were configured, by which others reach this peer.
     is_reached: bool,
+    is_local: bool,
 }
 
 /// Which kind of origin a request is for.
@@ -54,7 +55,8 @@ impl HostList {
     ///
     /// [`HostNameError`] for a name that no `Host` header can carry.
     pub fn new(port: u16, configured: &[String]) -> Result<Self, HostNameError> {
-        let mut list = Self { roots: Vec::new(), app_suffixes: vec![format!(".localhost:{port}")], is_reached: !configured.is_empty() };
+        let mut list =
+            Self { roots: Vec::new(), app_suffixes: vec![format!(".localhost:{port}")], is_reached: !configured.is_empty(), is_local: false };
         if port == 80 {
             list.app_suffixes.push(".localhost".to_owned());
         }
@@ -65,6 +67,7 @@ impl HostList {
             let name = entry.to_ascii_lowercase();
             let (name, public) = split_port(&name);
             let public = public.map(|digits| digits.parse::<u16>().ok().filter(|&port| port != 0));
+            list.is_local |= name == "localhost";
             if !is_name(name) || public == Some(None) {
                 return Err(HostNameError { name: entry.clone() });
             }
@@ -88,6 +91,12 @@ impl HostList {
     /// Whether others reach this peer by a name, and so maybe through a proxy that speaks for all of them.
     pub(crate) fn is_reached(&self) -> bool {
         self.is_reached
+    }
+
+    /// Whether who comes from elsewhere sits at this machine all the same, as where this is a container of it: its owner said that
+    /// `localhost` is a name by which others reach it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// The same for a port that belongs to one app.

@@ -63,7 +63,7 @@ pub(crate) fn answer_now(peer: &Peer, link: &Link, request: &Request<Incoming>) 
 /// Answers one request.
 pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incoming>) -> Response<Body> {
     let is_head = request.method() == Method::HEAD;
-    let response = dispatch(&peer, &link, request).await;
+    let response = Box::pin(dispatch(&peer, &link, request)).await;
     finish(&peer, is_head, response)
 }
 
@@ -257,7 +257,7 @@ async fn carry_out(
     }
     if let Some(app) = &app {
         if origin::is_own_question(&target) {
-            return origin::question(peer, link, app, &who, &head, body, &target).await;
+            return Box::pin(origin::question(peer, link, app, &who, &head, body, &target)).await;
         }
         let is_value = first.is_some_and(|first| first.starts_with('@'));
         if !is_value && first != Some(".sys") && head.method != Method::OPTIONS {
@@ -320,7 +320,7 @@ async fn carry_out(
         Method::GET | Method::HEAD => {
             ask.who.allows_body(b"")?;
             if ask.head.headers.contains_key("subscribe") || wants_events(&ask.head) {
-                let answer = watch::subscribe(ask).await;
+                let answer = Box::pin(watch::subscribe(ask)).await;
                 if state.is_some() { answer.map(|answer| remote::keep_open(peer, key, answer)) } else { answer }
             } else {
                 read::get(ask).await

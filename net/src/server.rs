@@ -485,6 +485,9 @@ mod tests {
             assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\nHost: board.localhost:80\r\n\r\n").await, Some(expected), "{from:?}");
             assert_eq!(ask(&mut stream, REFUSED).await, Some(401), "{from:?}");
         }
+        // In a container it is the machine around it that comes from elsewhere.
+        let lists = ["localhost", "ada.example"].map(|name| crate::host::HostList::new(80, &[name.to_owned()]).expect("a name"));
+        assert_eq!(lists.map(|list| list.is_local()), [true, false]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

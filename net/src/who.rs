@@ -92,7 +92,7 @@ pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, h
     };
     // Apps are for whoever sits at this machine: to others they would tell who lives here, and what he uses.
     let is_near = link.ends.is_some_and(|(_, from)| from.ip().to_canonical().is_loopback()) && !is_forwarded(headers);
-    kind.filter(|kind| is_near || *kind == HostKind::Root).ok_or_else(misdirected)
+    kind.filter(|kind| is_near || link.hosts.is_local() || *kind == HostKind::Root).ok_or_else(misdirected)
 }
 
 /// The Host of a request that [`check_host`] accepted.

@@ -191,6 +191,7 @@ impl World {
         for (own, other, role) in [(from, to, Role::Initiator), (to, from, Role::Responder)] {
             let device = SecretKey::from_seed(*self.people[own].device.seed());
             let event = Event::LinkUp {
+                called: matches!(role, Role::Initiator).then(|| self.people[other].id()),
                 link,
                 node: Some(self.people[other].id()),
                 role,

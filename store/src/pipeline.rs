@@ -1195,7 +1195,7 @@ const IN_VAIN: u8 = 2;
 const MARKED: u8 = 4;
 
 fn label_row(mark: Option<Mark>, is_in_vain: bool) -> Vec<u8> {
-    let flags = u8::from(mark.is_some()) * MARKED | u8::from(is_in_vain) * IN_VAIN;
+    let flags = (u8::from(mark.is_some()) * MARKED) | (u8::from(is_in_vain) * IN_VAIN);
     let row = if flags == 0 { Vec::new() } else { vec![flags] };
     mark.iter().fold(row, |row, mark| [&row[..], mark].concat())
 }

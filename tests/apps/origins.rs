@@ -498,7 +498,7 @@ fn an_app_hears_of_nobody_whom_its_card_does_not_name() {
                 "{of_nobody:?}"
             );
             let is_told = of_boards && path == "/boards/x";
-            for space in [&persona, &bob.ready["id"].as_str().expect("a key").to_owned(), "bobby", "nobodyhere", "work"] {
+            for space in [&*persona, bob.ready["id"].as_str().expect("a key"), "bobby", "nobodyhere", "work"] {
                 let of_other = hear(space);
                 assert_eq!((&of_other.1, &of_other.2), (&of_nobody.1, &of_nobody.2), "{name} {path} {space}");
                 if !is_told {

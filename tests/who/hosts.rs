@@ -2,7 +2,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::peer::Peer;
+use crate::peer::{Home, Peer};
 
 /// Hosts that are not ours, whatever they resolve to. `PORT` is the port of the peer.
 const FOREIGN: [&str; 44] = [
@@ -130,6 +130,11 @@ fn apps_are_for_whoever_sits_at_this_machine() {
     let by_proxy = [("X-Forwarded-For", "203.0.113.9")];
     let told = ["board", "nought"].map(|name| ask(name, &by_proxy));
     assert_eq!((told[0].status, told[0].text()), (421, told[1].text()));
+    // Where this is a container of it, it comes from elsewhere.
+    let net = [&crate::peer::NET[..], &["--host", "localhost"]].concat();
+    let inside = Peer::launch_as(Home::new(), &mut Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    let host = format!("nought.localhost:{}", inside.address().port());
+    assert_eq!(inside.send("GET", "/", &[("Host", &host), by_proxy[0]], "").status, 404);
 }
 
 /// A proxy that runs as the owner's user asks for everybody.

@@ -32,7 +32,7 @@ pub(crate) struct Up {
     pub(crate) http: Option<String>,
 
     /// A name, beside localhost, under which this peer is reached, as behind a reverse proxy; programs of your user need the token then
-    /// (`id --token`), since a proxy is one of them; may be repeated
+    /// (`id --token`), since a proxy is one of them; may be repeated. `localhost` in a container, whose apps are for the machine around it
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
 

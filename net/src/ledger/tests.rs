@@ -1111,6 +1111,8 @@ fn files_count_for_the_owners_limit_and_values_for_quotas() {
     ledger.count(&chirp, &nobody, 100);
     assert_eq!(ledger.charge_file(&chirp, &nobody, 700, true, 1), Ok(()));
     assert_eq!((ledger.values_for(&chirp), ledger.room(&chirp, &nobody)), (100, 200));
+    assert_eq!((ledger.charge(&chirp, &nobody, 50, 1), ledger.values_for(&chirp)), (Ok(()), 100), "what he signed is in his chain");
+    ledger.set(&chirp, Some(1050), false);
     ledger.room_for(&chirp, &nobody, 201, 1).expect_err("there is room for less");
     assert_eq!((ledger.room_for(&chirp, &nobody, 200, 1), ledger.values_for(&chirp)), (Ok(()), 100), "who asks is not counted");
 }
