@@ -1,7 +1,7 @@
 //! Asks now and then one of those who say that they hold a file to show a piece of it, and says in the community who could not.
 //!
 //! Whoever has a file asks the others that it is placed with, so a disk that lost it, or somebody who only says that he has it, is found
-//! out. Who could not show it twice is told of in the own place there ([`Unshown`](crate::community::Unshown)); every member reads that
+//! out. Who could not show it twice is told of in the own place there ([`Unshown`]); every member reads that
 //! and places the file with one more machine, and he counts again when he shows it to whoever found him out. Nobody loses his part of
 //! what is placed by the word of another one, so who tells it of others without a reason makes more copies and nothing else.
 //!
