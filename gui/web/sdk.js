@@ -12,7 +12,7 @@
 import { Outbox, Write, random } from "./sdk/outbox.js";
 import { Problem } from "./sdk/problem.js";
 import { Store } from "./sdk/store.js";
-import { change, edited, moved } from "./sdk/text.js";
+import { change, changes, edited, moved } from "./sdk/text.js";
 import { Wire } from "./sdk/wire.js";
 
 export { Problem, Store, Write };
@@ -496,9 +496,12 @@ function attach(field, store, set) {
     const { state, value = "" } = store.current;
     // What is being put together letter by letter is not interrupted.
     if (is_composing || state === "loading" || typeof value !== "string" || field.value === value) return;
-    const [at, gone, come] = change(field.value, value);
     const units = (/** @type {number} */ count) => Array.from(field.value).slice(0, count).join("").length;
-    field.setRangeText(come, units(at), units(at + gone), "preserve");
+    const caret = Array.from(field.value.slice(0, field.selectionEnd ?? 0)).length;
+    // One after the other: were letters around the caret replaced by others, the browser would select these, and the next
+    // letter that is typed would replace them.
+    for (const [at, gone, come] of changes(field.value, value, caret))
+      field.setRangeText(come, units(at), units(at + gone), "preserve");
   };
   const write = () => {
     if (!is_composing) set(field.value);

@@ -120,6 +120,31 @@ await withBrowser(async (browser) => {
   const both = counted(`<>${LETTERS}${LETTERS.toUpperCase()}`);
   await agreed("place", (text) => counted(text) === both);
 
+  // What somebody else makes of the letters around her caret is neither selected nor replaced by what she types next.
+  await begin("around", "<abAB>");
+  await openText("around");
+  for (const page of pages) {
+    await page.evaluate(() => {
+      const field = globalThis.document.querySelector("textarea");
+      field.replaceWith(globalThis.document.createElement("textarea"));
+      globalThis.text.attach(globalThis.document.querySelector("textarea"));
+    });
+  }
+  for (const [now, caret, typed] of [
+    ["<aAbB>", "<ab", "<aAbxB>"],
+    ["<XaAbxYBZ>", "<aAbxB", "<XaAbxYBxZ>"],
+    ["<🐢q>", "<XaAb", "<x🐢q>"],
+  ]) {
+    await a.evaluate((field, at) => field.setSelectionRange(at, at), caret.length);
+    await http(alice, at("around"), { method: "PUT", headers: { "content-type": "text/plain" }, body: now });
+    await until("she sees it", async () => (await a.inputValue()) === now);
+    const caretNow = await a.evaluate((field) => [field.selectionStart, field.selectionEnd]);
+    const to = typed.lastIndexOf("x");
+    same(caretNow, [to, to], "her caret is behind the letter that it was behind");
+    await a.press("x");
+    await agreed("around", (text) => text === typed);
+  }
+
   // What she writes where nothing is, and where no text is.
   await Promise.all([pages[0].evaluate(async ([pointer]) => globalThis.bus.place(pointer).put("json").done, [at("json")])]);
   const refused = await pages[0].evaluate(

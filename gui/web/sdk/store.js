@@ -34,7 +34,7 @@ export class Store {
   #state = "loading";
   /** @type {Version} */
   #version = [];
-  /** Of an update of which not all parts came. @type {Version | null} */
+  /** What an update makes of it of which not all parts came. @type {{ value: any, version: Version | null } | null} */
   #coming = null;
   /** Writes that what came from the peer has. @type {WeakSet<Write>} */
   #seen = new WeakSet();
@@ -147,38 +147,46 @@ export class Store {
   #take(event) {
     if (this.#is_closed) return;
     if (event.problem || event.closed) return this.#fail(event.problem ?? new Problem(403, "this ended", event.closed));
-    if ("snapshot" in event) {
-      this.#confirmed = event.absent ? NOTHING : event.snapshot;
-    } else if ("put" in event) {
-      this.#confirmed = withPart(this.#confirmed, this.#steps(event.put, event.at), event.value);
-    } else if ("delete" in event) {
-      this.#confirmed = withPart(this.#confirmed, this.#steps(event.delete, event.at), NOTHING);
-    } else if ("edit" in event) {
-      const steps = this.#steps(event.edit, event.at);
-      const text = part(this.#confirmed, steps);
-      if (typeof text === "string") this.#confirmed = withPart(this.#confirmed, steps, edited(text, event.edits));
-    } else if ("splice" in event) {
-      const steps = this.#steps(event.splice, event.at);
-      const list = part(this.#confirmed, steps);
-      if (Array.isArray(list))
-        this.#confirmed = withPart(
-          this.#confirmed,
-          steps,
-          list.toSpliced(event.start, event.end - event.start, ...event.value),
-        );
-    }
-    this.#coming = event.version ?? this.#coming;
+    // What is left out is made good by the snapshot that follows.
+    if (event.behind) return void (this.#coming = null);
+    const coming = this.#coming ?? { value: this.#confirmed, version: null };
+    const value = this.#after(coming.value, event);
+    const version = event.version ?? coming.version;
     // Until all of it came, what is known is what was known before.
+    this.#coming = event.more ? { value, version } : null;
     if (event.more) return;
-    if (this.#coming) {
-      this.#version = this.#coming;
-      this.#coming = null;
-      this.#see(this.#version);
+    this.#confirmed = value;
+    if (version) {
+      this.#version = version;
+      this.#see(version);
     }
     this.#tries = 0;
     this.#problem = null;
     this.#state = this.#confirmed === NOTHING ? "absent" : "present";
     this.#changed();
+  }
+
+  /**
+   * A value after what happened to it.
+   * @param {any} value
+   * @param {any} event
+   */
+  #after(value, event) {
+    if ("snapshot" in event) return event.absent ? NOTHING : event.snapshot;
+    if ("put" in event) return withPart(value, this.#steps(event.put, event.at), event.value);
+    if ("delete" in event) return withPart(value, this.#steps(event.delete, event.at), NOTHING);
+    if ("edit" in event) {
+      const steps = this.#steps(event.edit, event.at);
+      const text = part(value, steps);
+      return typeof text === "string" ? withPart(value, steps, edited(text, event.edits)) : value;
+    }
+    if ("splice" in event) {
+      const steps = this.#steps(event.splice, event.at);
+      const list = part(value, steps);
+      const { start, end, value: come } = event;
+      return Array.isArray(list) ? withPart(value, steps, list.toSpliced(start, end - start, ...come)) : value;
+    }
+    return value;
   }
 
   /**
@@ -239,6 +247,7 @@ export class Store {
   /** @param {Problem} problem */
   async #fail(problem) {
     this.#unwatch();
+    this.#coming = null;
     const is_denied = problem.status === 401 || problem.status === 403;
     this.#problem = problem;
     // A space that is not here may be fetched by asking for it.
