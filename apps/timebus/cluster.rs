@@ -290,7 +290,7 @@ pub(crate) fn unit(member: &Member, folder: &Path) -> String {
          [Unit]\n\
          Description=timebus peer {name}\n\
          Wants=network-online.target\n\
-         After=network-online.target\n\
+         After=network-online.target time-sync.target\n\
          \n\
          [Service]\n\
          # Whoever ran `timebus join` there, if that was not root, so that both may write in the folder.\n\
@@ -340,7 +340,7 @@ pub(crate) fn container(member: &Member) -> String {
          # /etc/systemd/system/timebus-{name}.service, then: systemctl enable --now timebus-{name}\n\
          #   [Unit]\n\
          #   Wants=network-online.target\n\
-         #   After=network-online.target\n\
+         #   After=network-online.target time-sync.target\n\
          #   [Service]\n\
          #   ExecStart=/usr/bin/podman run --replace --rm --name timebus-{name} -v {home}:/home/timebus/data:U \\\n\
          #     -p {port}:{port} -p {udp}:{udp}/udp timebus\n\

@@ -76,7 +76,8 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     let (ask, looked) = others.in_turn(reader, work).await?;
     let Looked { response, is_plain } = looked?;
     let mut response = from_others(&ask, response).await?;
-    // What is kept is given to those who take anything and to those who take JSON.
+    // What is kept is given to those who take anything and to those who take JSON, and to the owner alone: others are shown less.
+    let is_plain = is_plain && ask.who.is_owner();
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if is_plain && is_json && response.status() == StatusCode::OK {
         let raw = ask.head.uri.path();

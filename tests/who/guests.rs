@@ -128,6 +128,7 @@ fn strangers_do_not_guess_what_is_kept_apart() {
     let both = peer.send("GET", "/pub", &[page], "").json();
     assert_eq!(both.as_object().map(|all| all.contains_key("shown")), Some(true), "its owner shows that there is something: {both}");
     assert_eq!(peer.send("GET", "/pub/shown", &[page], "").json(), both["shown"]);
+    assert_eq!(peer.value("/pub/shown"), value!({"x": 1}), "what a stranger was answered is no answer for the owner");
     for (method, path) in [("PUT", "/pub/secret"), ("DELETE", "/pub/secret/x"), ("POST", "/pub/secret")] {
         peer.send(method, path, &[page], "1").problem(401);
     }

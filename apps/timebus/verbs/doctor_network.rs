@@ -61,7 +61,7 @@ fn clock(peers: &Json) -> Option<Finding> {
     let clock = member(peers, "clock")?;
     let says = printable(text(clock, "says")?);
     let set = match text(clock, "wrong") {
-        Some("own") => "set the clock of this machine, best by turning on network time",
+        Some("own") => "set the clock of this machine, best by turning on network time; if it is right by now, restart this peer",
         Some("theirs") => "tell them to set that clock, best by turning on network time; then they say it again",
         _ => "compare both with a clock that you trust, and set the wrong one, best by turning on network time",
     };

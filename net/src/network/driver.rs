@@ -325,23 +325,33 @@ pub(super) struct Running {
     tasks: JoinSet<()>,
 }
 
-/// Unix time that does not go back while the peer runs, whatever is done to the clock.
+/// Unix time that does not go back while the peer runs, whatever is done to the clock. It goes forward with the clock of the machine:
+/// what is counted in between stands while the machine sleeps, and some machines are set right only after they began.
 pub(super) struct Clock {
-    began_ms: u64,
-    began: Instant,
+    known_ms: u64,
+    known: Instant,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { began_ms: now_ms(), began: Instant::now() }
+        Self { known_ms: now_ms(), known: Instant::now() }
     }
 
-    fn now_ms(&self) -> u64 {
-        self.began_ms + self.began.elapsed().as_millis() as u64
+    fn now_ms(&mut self) -> u64 {
+        self.after(now_ms())
+    }
+
+    /// What time it is where the clock of the machine says so.
+    fn after(&mut self, wall_ms: u64) -> u64 {
+        let reckoned_ms = self.known_ms + self.known.elapsed().as_millis() as u64;
+        if wall_ms > reckoned_ms {
+            *self = Self { known_ms: wall_ms, known: Instant::now() };
+        }
+        wall_ms.max(reckoned_ms)
     }
 
     fn at(&self, at_ms: u64) -> Instant {
-        self.began + Duration::from_millis(at_ms.saturating_sub(self.began_ms))
+        self.known + Duration::from_millis(at_ms.saturating_sub(self.known_ms))
     }
 }
 
@@ -421,5 +431,24 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
         if commands.send(Command::Event(Event::Writable { link, bytes })).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_it_is_is_known_after_sleep_and_never_goes_back() {
+        let mut clock = Clock::new();
+        let begun_ms = clock.now_ms();
+        // The machine slept, and nothing that is counted went on meanwhile.
+        let woken_ms = begun_ms + 16 * 3_600_000;
+        assert_eq!(clock.after(woken_ms), woken_ms);
+        assert!(clock.at(woken_ms) <= Instant::now(), "what was to be done meanwhile is done now");
+        let due = clock.at(woken_ms + 3_600_000) - Instant::now();
+        assert!((Duration::from_secs(3500)..=Duration::from_secs(3600)).contains(&due), "{due:?}");
+        // Somebody sets it back.
+        assert!(clock.after(begun_ms) >= woken_ms);
     }
 }
