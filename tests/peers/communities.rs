@@ -641,15 +641,17 @@ fn who_moved_is_found_by_the_dht_of_the_community_when_nobody_can_tell() {
 /// The disk of one of them is broken: he says that he holds the song, and nothing of it can be read.
 #[test]
 fn who_says_that_he_holds_a_file_and_cannot_show_it_does_not_count_until_he_shows_it() {
-    // Whoever has it asks each second.
-    let net = [&crate::peer::NET[..], &["--spot-check", "1"]].concat();
-    let start = |home: Home| Peer::launch_as(home, &mut Command::new(PROGRAM), &net).unwrap_or_else(|(home, _)| panic!("it starts: {}", home.log()));
-    let alice = start(Home::new());
+    // She who posts offers nothing, and is the only one who asks: each second.
+    let start = |home: Home, pause_s: &str| {
+        let net = [&crate::peer::NET[..], &["--spot-check", pause_s]].concat();
+        Peer::launch_as(home, &mut Command::new(PROGRAM), &net).unwrap_or_else(|(home, _)| panic!("it starts: {}", home.log()))
+    };
+    let alice = start(Home::new(), "1");
     found(&alice, &["choir", "--called", "Alice", "--copies", "2"]);
     let link = member_link(&alice, &["--uses", "3"]);
     let mut others = Vec::new();
     for name in ["Bob", "Carol", "Dave"] {
-        let peer = start(Home::new());
+        let peer = start(Home::new(), "0");
         assert_eq!(enter(&peer, &link, name)["result"], "connected");
         poll("he is a member", || (run(peer.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
         others.push((name, peer));
@@ -676,7 +678,7 @@ fn who_says_that_he_holds_a_file_and_cannot_show_it_does_not_count_until_he_show
     std::fs::rename(&here, &away).expect("it is there");
     // As long as it was, and no file that can be opened.
     std::os::unix::fs::symlink(&away, &here).expect("a link");
-    let liar = start(home);
+    let liar = start(home, "0");
     let third = others.iter().find(|(name, _)| *name != holders[1].0).expect("one is left");
     assert!(!data(third.1.home()).exists(), "it is not placed there");
     poll("the third one holds it instead", || {

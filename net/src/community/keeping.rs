@@ -191,7 +191,8 @@ pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, members
     if read(&["nodes", &node, "keeps_back"])? != keeps_back {
         patch["nodes"][&node]["keeps_back"] = keeps_back.unwrap_or(Serde::Null);
     }
-    if stores > 0
+    // What it could not be shown is believed as long as it is there, also if it offers nothing.
+    if (stores > 0 || read(&["nodes", &node, "unshown"])?.is_some())
         && let Some(rules) = Rules::of(&peer.store, &rows, space)?
     {
         let seen_ms = read(&["nodes", &node, "seen_ms"])?.and_then(|seen| seen.as_u64()).unwrap_or(0);
