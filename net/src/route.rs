@@ -552,7 +552,8 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
             .with_fix("ask the owner of the space for a grant that covers this path"),
         WriteError::Limit { source, .. } => limit_problem(source),
         WriteError::NoAuthority { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail).with_fix(
-            "only who gave a right, who stands above him, or a moderator of a plain member's place can take it; `timebus grants` shows who that is",
+            "only who gave a right, who stands above him, a device of the owner, or a moderator of a plain member's place can take it; \
+             `timebus grants` shows who that is",
         ),
         WriteError::CannotKeep(_) => Problem::new(StatusCode::NOT_FOUND, "quarantine", "there is nothing to keep", detail)
             .with_fix("`timebus quarantine` lists what is hidden"),

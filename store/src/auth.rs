@@ -539,9 +539,13 @@ impl Rights {
         let root = self.roots.current();
         self.roots.evaluate(&self.dag);
         let kept: Vec<bool> = self.revocations.iter().map(|revocation| revocation.effective && !revocation.revoke.keep.is_empty()).collect();
-        // Whoever may take an issuer's grant stands above it. So from the top down each question finds its answer.
-        let chain = |revocation: &Revocation| revocation.issuer.as_ref().and_then(|issuer| self.grants.get(issuer)).map_or(0, |held| held.chain);
-        let mut order: Vec<(u8, usize)> = self.revocations.iter().map(chain).zip(0..).collect();
+        // Whoever may take an issuer's grant stands above it, or is one of the owner's devices, which only those above them take back. So
+        // from the devices and from the top down each question finds its answer.
+        let place = |revocation: &Revocation| {
+            let issuer = revocation.issuer.as_ref().and_then(|issuer| self.grants.get(issuer));
+            issuer.map_or((false, 0), |held| (!held.allows_everything(), held.chain))
+        };
+        let mut order: Vec<((bool, u8), usize)> = self.revocations.iter().map(place).zip(0..).collect();
         order.sort_unstable();
         self.revocations.iter_mut().for_each(|revocation| revocation.effective = false);
         for (_, at) in order {
@@ -620,6 +624,10 @@ impl Rights {
         let (Some(by), Some(held)) = (self.grants.get(issuer), self.grants.get(target)) else { return self.may_unmount(issuer, target) };
         let is_above = self.links(target).skip(1).any(|(link, _)| link == *issuer);
         if is_above && by.grant.actions.contains(Actions::GRANT) {
+            return true;
+        }
+        // Whom one device let in every other one can throw out, also when the first is lost. Devices among themselves cannot.
+        if by.allows_everything() && !held.allows_everything() {
             return true;
         }
         let is_plain = !held.grant.actions.contains(Actions::GRANT) && !held.grant.actions.contains(Actions::MODERATE);

@@ -47,6 +47,10 @@ pub(crate) enum Weak {
     ModeratorsReachTimelines,
     /// Moderators may remove admins.
     ModeratorsRemoveAdmins,
+    /// Whoever may do everything may remove whoever may do everything.
+    DevicesRemoveDevices,
+    /// Whoever may do everything removes nobody whom somebody else let in, unless he moderates him.
+    DevicesRemoveNobody,
     /// Moderation needs no right.
     NobodyNeedsModerate,
     WiderScope,
@@ -68,7 +72,7 @@ pub(crate) enum Weak {
     NothingEnds,
 }
 
-pub(crate) const WEAKENINGS: [Weak; 23] = [
+pub(crate) const WEAKENINGS: [Weak; 25] = [
     Weak::AnyAdminRevokes,
     Weak::SelfRevokes,
     Weak::BackdatedRevokes,
@@ -79,6 +83,8 @@ pub(crate) const WEAKENINGS: [Weak; 23] = [
     Weak::ModeratorsReachEverywhere,
     Weak::ModeratorsReachTimelines,
     Weak::ModeratorsRemoveAdmins,
+    Weak::DevicesRemoveDevices,
+    Weak::DevicesRemoveNobody,
     Weak::NobodyNeedsModerate,
     Weak::WiderScope,
     Weak::AuthorsAlike,
@@ -309,6 +315,10 @@ impl<'a> Oracle<'a> {
             || (self.weak == Weak::AnyAdminRevokes && issuer.actions.0 & 8 != 0)
             || (self.weak == Weak::SelfRevokes && by == target);
         if above && issuer.actions.0 & 8 != 0 {
+            return true;
+        }
+        let is_device = |of: &Grant| of.actions == Actions::ALL && of.scope == Scope::everything() && of.timelines == Timelines::All;
+        if is_device(issuer) && (!is_device(grant) || self.weak == Weak::DevicesRemoveDevices) && self.weak != Weak::DevicesRemoveNobody {
             return true;
         }
         let scope = within(&self.universe.covered(&grant.scope, &grant.audience), &self.universe.covered(&issuer.scope, &issuer.audience));

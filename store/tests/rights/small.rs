@@ -46,8 +46,8 @@ impl Odometer {
     }
 }
 
-/// The world that some choices make.
-fn world(grants: usize, revokes: usize, mut below: impl FnMut(usize) -> usize) -> Vec<Statement> {
+/// The world that some choices make. With `devices` a grant may make its holder one of the owner's devices; else all are admins.
+fn world(grants: usize, revokes: usize, devices: bool, mut below: impl FnMut(usize) -> usize) -> Vec<Statement> {
     let root = key(100);
     let id = |at: usize| ChangeId([at as u8 + 1; 32]);
     let grant_id = |at: usize| OpId { change: id(at), index: 0 }.grant();
@@ -57,7 +57,9 @@ fn world(grants: usize, revokes: usize, mut below: impl FnMut(usize) -> usize) -
         // 0 is the root, n the grant before the n-th.
         let parent = below(at + 1).checked_sub(1);
         let chain = parent.map_or(0, |parent: usize| 7 - depth(&statements[parent]) + 1);
-        let grant = Grant { depth: 7 - chain, actions: Actions(4 | 8), ..all(key(at)) };
+        let may_be = parent.is_none_or(|parent: usize| actions(&statements[parent]) == Actions::ALL);
+        let actions = if devices && may_be && below(2) == 1 { Actions::ALL } else { Actions(4 | 8) };
+        let grant = Grant { depth: 7 - chain, actions, ..all(key(at)) };
         let author = parent.map_or(root, key);
         statements.push(Statement { id: id(at), author, cap: parent.map(grant_id), deps: Vec::new(), ops: vec![Op::Grant(grant)] });
         parents.push(parent);
@@ -80,6 +82,13 @@ fn depth(statement: &Statement) -> u8 {
     match &statement.ops[0] {
         Op::Grant(grant) => grant.depth,
         _ => 0,
+    }
+}
+
+fn actions(statement: &Statement) -> Actions {
+    match &statement.ops[0] {
+        Op::Grant(grant) => grant.actions,
+        _ => Actions(0),
     }
 }
 
@@ -128,12 +137,12 @@ fn check(universe: &Universe, statements: &[Statement], orders: Orders) -> u64 {
 }
 
 /// Every world of so many statements; answers how many there are, and in how many orders they came.
-fn check_all(grants: usize, revokes: usize, orders: Orders) -> (u64, u64) {
+fn check_all(grants: usize, revokes: usize, devices: bool, orders: Orders) -> (u64, u64) {
     let universe = universe();
     let mut odometer = Odometer::default();
     let (mut worlds, mut ways) = (0, 0);
     loop {
-        let found = check(&universe, &world(grants, revokes, |end| odometer.below(end)), orders);
+        let found = check(&universe, &world(grants, revokes, devices, |end| odometer.below(end)), orders);
         assert!(found > 0, "some order is possible");
         (worlds, ways) = (worlds + 1, ways + found);
         if !odometer.turn() {
@@ -144,10 +153,18 @@ fn check_all(grants: usize, revokes: usize, orders: Orders) -> (u64, u64) {
 
 #[test]
 fn all_small_worlds_are_as_defined() {
-    let found = [(1, 2), (2, 2), (3, 2)].map(|(grants, revokes)| check_all(grants, revokes, Orders::All));
+    let found = [(1, 2), (2, 2), (3, 2)].map(|(grants, revokes)| check_all(grants, revokes, false, Orders::All));
     eprintln!("worlds and orders: {found:?}");
     assert_eq!(found.map(|(worlds, _)| worlds), [32, 936, 15_104]);
     assert!(found.iter().all(|(worlds, orders)| orders > worlds));
+}
+
+/// Devices among admins: who may do everything throws out whom another one let in, and no device throws out another.
+#[test]
+fn all_small_worlds_with_devices_are_as_defined() {
+    let found = [(2, 2, Orders::All), (3, 2, Orders::First)].map(|(grants, revokes, orders)| check_all(grants, revokes, true, orders));
+    eprintln!("worlds and orders: {found:?}");
+    assert_eq!(found.map(|(worlds, _)| worlds), [3096, 81_920]);
 }
 
 #[test]
@@ -155,12 +172,12 @@ fn some_worlds_of_four_grants_and_three_revocations_are_as_defined() {
     let universe = universe();
     for seed in 0..10_000 {
         let mut dice = Dice::new(seed);
-        check(&universe, &world(4, 3, |end| dice.below(end)), Orders::First);
+        check(&universe, &world(4, 3, seed % 2 == 1, |end| dice.below(end)), Orders::First);
     }
 }
 
 #[test]
 #[ignore = "tens of millions of worlds"]
 fn all_worlds_of_four_grants_and_three_revocations_are_as_defined() {
-    eprintln!("{} worlds", check_all(4, 3, Orders::First).0);
+    eprintln!("{} worlds", check_all(4, 3, false, Orders::First).0);
 }
