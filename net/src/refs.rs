@@ -254,8 +254,13 @@ fn writer(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<PublicKe
     write.map(|write| Ok(summary(rows, space.main(), write.a)?.author)).transpose()
 }
 
-/// The small value at a path as JSON.
-fn body(rows: &Committed, space: Space, at: &Path) -> Result<Option<Json>, StorageError> {
+/// Whether somebody is another one than the owner of the space of some statements.
+fn is_other(rights: Option<&Rights>, key: &PublicKey) -> bool {
+    rights.is_none_or(|rights| rights.root() != *key && !rights.was_device(key))
+}
+
+/// The small value at a path as JSON, and what it is made of.
+fn body(rows: &Committed, space: Space, at: &Path) -> Result<Option<(Json, Tree)>, StorageError> {
     let t_key = node_key(space.main(), &at.key());
     if Node::load(rows, &t_key)?.below > VALUES_MAX {
         return Ok(None);
@@ -267,16 +272,20 @@ fn body(rows: &Committed, space: Space, at: &Path) -> Result<Option<Json>, Stora
             return Ok(None);
         }
     }
-    Ok(Tree::load(rows, space.main(), at, 1)?.to_json(&space.key).filter(|json| {
+    let tree = Tree::load(rows, space.main(), at, 1)?;
+    let json = tree.to_json(&space.key).filter(|json| {
         let mut bytes = Vec::new();
         json.write(&mut bytes);
         bytes.len() <= NOTICE_BYTES_MAX
-    }))
+    });
+    Ok(json.map(|json| (json, tree)))
 }
 
-/// The reference at a place, if there is one, with its body if that is asked for.
-fn reference(rows: &Committed, space: Space, leaf: &Path, with_body: bool) -> Result<Option<Reference>, StorageError> {
+/// The reference at a place, if there is one, with its body if that is asked for. It is the word of its owner if all of it is.
+fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Path, with_body: bool) -> Result<Option<Reference>, StorageError> {
     let t = space.main();
+    let author = |write: &timebus_store::node::Write| Ok::<_, StorageError>(summary(rows, t, write.a)?.author);
+    let mut authors = Vec::new();
     let value = |path: &Path| -> Result<Option<timebus_store::node::Write>, StorageError> {
         let t_key = node_key(t, &path.key());
         Node::load(rows, &t_key)?.winner(rows, &t_key)
@@ -291,14 +300,23 @@ fn reference(rows: &Committed, space: Space, leaf: &Path, with_body: bool) -> Re
     let (kind, at): (Box<str>, Path) = match name(leaf, 0) {
         "target" => {
             let beside = |name: &str| child(&holder, name).map_or(Ok(None), |path| value(&path));
-            let kind = match beside("kind")?.map(|write| write.value) {
+            let (written, other) = (beside("kind")?, beside("source")?);
+            for write in written.iter().chain(&other) {
+                authors.push(author(write)?);
+            }
+            let kind = match written.map(|write| write.value) {
                 Some(Value::String(kind)) if is_kind(&kind) => kind,
                 _ => return Ok(None),
             };
-            source = beside("source")?.and_then(|write| write.value.pointer());
+            source = other.and_then(|write| write.value.pointer());
             is_index = source.is_some();
-            if let Some(at) = child(&holder, "body").filter(|_| with_body) {
-                said = body(rows, space, &at)?;
+            if let Some((json, tree)) = child(&holder, "body").filter(|_| with_body).map(|at| body(rows, space, &at)).transpose()?.flatten() {
+                let mut writes = Vec::new();
+                tree.all_writes(&mut writes);
+                for write in writes {
+                    authors.push(author(write)?);
+                }
+                said = Some(json);
             }
             (kind, holder)
         }
@@ -311,7 +329,9 @@ fn reference(rows: &Committed, space: Space, leaf: &Path, with_body: bool) -> Re
     };
     let source = source.unwrap_or(Pointer { space: space.key, path: at });
     let summary = summary(rows, t, write.a)?;
-    Ok(Some(Reference { kind, target, source, is_index, body: said, at_ms: summary.time_ms, by: summary.author }))
+    authors.insert(0, summary.author);
+    let by = authors.into_iter().find(|by| is_other(rights, by)).unwrap_or(summary.author);
+    Ok(Some(Reference { kind, target, source, is_index, body: said, at_ms: summary.time_ms, by }))
 }
 
 impl State {
@@ -347,13 +367,13 @@ impl State {
         let place = (space.key, path.clone());
         self.forget(&place);
         let Some(by) = writer(rows, space, path)? else { return Ok(()) };
-        let other = Some(by).filter(|by| rights.is_none_or(|rights| rights.root() != *by && !rights.was_device(by)));
+        let other = Some(by).filter(|by| is_other(rights, by));
         let is_owner = space.key == at.own && other.is_none();
         let in_space = self.found.entry(space.key).or_default();
         if !is_owner && self.places.len() >= FOUND_MAX || !in_space.has_room(other.as_ref()) || other.is_some_and(|other| at.deaf.is_to(&other)) {
             return Ok(());
         }
-        let Some(found) = reference(rows, space, path, false)? else { return Ok(()) };
+        let Some(found) = reference(rows, space, rights, path, false)? else { return Ok(()) };
         let (all, of_others) = self.pointers.entry((found.target.clone(), space.key)).or_default();
         if *all >= POINTERS_MAX || other.is_some() && *of_others >= POINTERS_OF_OTHERS_MAX {
             if let Some(other) = other.filter(|_| self.refused.len() < REFUSED_MAX) {
@@ -532,11 +552,12 @@ impl Refs {
         for (key, path) in places {
             let Some(space) = store.held(&key).map(|space| store.at(space, &path)) else { continue };
             // Rights may have hidden it since, so it is read again.
-            let Some(found) = reference(&rows, space, &path, true)?.filter(|found| found.target == *target) else { continue };
+            let rights = store.rights(&key);
+            let Some(found) = reference(&rows, space, rights.as_deref(), &path, true)?.filter(|found| found.target == *target) else { continue };
             let from = if found.is_index && found.source.space != key { format!("index:{key}") } else { "followed".to_owned() };
             let is_own = from == "followed";
             // What a guest or a member wrote there is his word, and not that of the space's owner.
-            let is_of_owner = store.rights(&key).is_some_and(|rights| rights.root() == found.by || rights.was_device(&found.by));
+            let is_of_owner = !is_other(rights.as_deref(), &found.by);
             if !is_of_owner && deaf.is_to(&found.by) {
                 continue;
             }
@@ -714,6 +735,15 @@ mod tests {
         assert_eq!(about().len(), POINTERS_OF_OTHERS_MAX);
         put(&alice, "/z", like()).await;
         assert_eq!(about().iter().filter(|shown| shown.is_confirmed).count(), 1);
+        // What he writes beside a pointer of hers is not her word either.
+        for (place, word) in [("/z/kind", "reply"), ("/z/body", "I never liked it")] {
+            put(&bob, place, Json::String(word.to_owned())).await;
+            tell(&bob, &alice.space(), &alice).await;
+            assert_eq!(about().iter().filter(|shown| shown.is_confirmed).count(), 0, "{place}");
+            put(&alice, "/z", like()).await;
+            tell(&alice, &alice.space(), &bob).await;
+            assert_eq!(about().iter().filter(|shown| shown.is_confirmed).count(), 1);
+        }
         // To be blocked, by his key or by the space that it is a device of, leaves nothing of what he said, until he no longer is.
         let (path, action) = (Path::parse("/own").expect("a path"), Action::Put(Json::Int(1)));
         let own =
