@@ -25,13 +25,14 @@ use crate::node::{Event, Heard};
 use crate::peer::lock;
 use crate::problem::Problem;
 use crate::sync::frame;
+use crate::who::now_ms;
 
 /// Largest value, as JSON: a name, a colour and some cursors.
 const VALUE_BYTES_MAX: usize = frame::SEAT_BYTES_MAX;
 /// Most values at one path, and as many of other peers: as many people as a page can show.
 const VALUES_MAX: usize = frame::SEATS_MAX;
 /// As many of these as one person may have, and all whom he let in: a quarter, so that nobody takes the place of all others. The
-/// owner of the space may have all.
+/// owner of the space may have all, and beside those of others.
 const EACH_MAX: usize = VALUES_MAX / 4;
 /// News for other peers that wait to be told; of more, the latest are left out, and told when they are renewed.
 const NEWS_MAX: usize = 1024;
@@ -210,10 +211,13 @@ pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &N
     });
 }
 
-/// With whose places in a space those of somebody are counted: those of who let him in. Keys are made at will.
+/// With whose places in a space those of somebody are counted: those of who let him in. Keys are made at will, so all that nobody let
+/// in are one.
 pub(crate) fn counted_as(store: &Store, space: Space, key: &PublicKey) -> PublicKey {
-    let let_in_by = || store.rights(&space.key).and_then(|rights| crate::ledger::sponsors(&rights, key).into_iter().min());
-    crate::devices::first(store, key).or_else(let_in_by).unwrap_or(*key)
+    let rights = store.rights(&space.key);
+    let let_in_by = || crate::ledger::sponsors(rights.as_deref()?, key).into_iter().min();
+    let is_known = || *key == space.key || rights.as_ref().is_some_and(|rights| rights.is_party(Some(key), now_ms()));
+    crate::devices::first(store, key).or_else(let_in_by).unwrap_or_else(|| if is_known() { *key } else { PublicKey::from_bytes([0; 32]) })
 }
 
 fn written(json: &Json) -> Vec<u8> {
@@ -228,7 +232,7 @@ impl State {
         let mut all = self.values.values().filter(|value| value.own.is_some() == is_own && (!is_own || value.json.is_some()));
         let (mut seen, mut his) = (0, 0);
         all.by_ref().for_each(|value| (seen, his) = (seen + 1, his + usize::from(value.counted == *counted)));
-        seen < VALUES_MAX && (his < EACH_MAX || *counted == space.key)
+        if *counted == space.key { his < VALUES_MAX } else { seen < VALUES_MAX && his < EACH_MAX }
     }
 }
 
@@ -451,6 +455,10 @@ mod tests {
         let other = presences.enter(space, &Path::root(), (friend, friend), &signal);
         other.set(Some(&Json::Int(1))).expect("room for others");
         // The owner has as many windows as he likes.
+        for key in 0..VALUES_MAX as u8 {
+            let other = PublicKey::from_bytes([100 + key; 32]);
+            let _ = presences.enter(space, &Path::root(), (other, other), &signal).set(Some(&Json::Int(1)));
+        }
         let windows: Vec<Seat> = (0..=EACH_MAX).map(|_| presences.enter(space, &Path::root(), (owner, owner), &signal)).collect();
         windows.iter().for_each(|seat| seat.set(Some(&Json::Int(1))).expect("room"));
         // The same of those who are at other peers.
