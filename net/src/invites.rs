@@ -257,11 +257,36 @@ impl Invites {
     #[must_use]
     pub fn state_of(&self, record: &Record, now_ms: u64) -> &'static str {
         match record {
-            Record { is_revoked: true, .. } => "revoked",
+            _ if self.is_taken_back(record) => "revoked",
             _ if self.uses(record) >= record.uses_max => "used up",
             _ if record.expires_ms > 0 && now_ms > record.expires_ms => "expired",
             _ => "open",
         }
+    }
+
+    /// Whether an invite was taken back, here or on another device of the owner.
+    fn is_taken_back(&self, record: &Record) -> bool {
+        record.is_revoked || lists::has(&self.store, List::Invites, &record.id).unwrap_or(false)
+    }
+
+    /// Invites that other devices of the owner made, and by which some of these grants came, each with the device that made it: whether
+    /// they can still be taken is not known here.
+    pub(crate) fn elsewhere_behind<'a>(&self, rights: &Rights, grants: impl IntoIterator<Item = &'a GrantId>) -> BTreeMap<String, PublicKey> {
+        let held = grants.into_iter().filter_map(|id| rights.grant(id)).map(|held| origin(rights, held));
+        let ours = held.filter(|held| self.is_ours(rights, held) && held.author != self.store.device());
+        let made = ours.filter_map(|held| Some((held.grant.label.strip_prefix(INVITE)?.to_owned(), held.author)));
+        let records = lock(&self.records);
+        let is_new = |id: &String| !records.contains_key(id) && !lists::has(&self.store, List::Invites, id).unwrap_or(true);
+        made.filter(|(id, _)| is_new(id)).collect()
+    }
+
+    /// Takes an invite back that another device of the owner made: as soon as that one hears of it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub(crate) async fn revoke_elsewhere(&self, id: &str) -> Result<(), WriteError> {
+        lists::put(&self.store, List::Invites, id, Some(BTreeMap::new())).await
     }
 
     /// The invites that can still be taken and by which some of these grants came, and how often each can.
@@ -364,7 +389,7 @@ impl Invites {
         if !self.may_try(remote.keys.first().copied().unwrap_or(remote.node), now_ms) {
             return Err(RedeemError::Tries);
         }
-        if record.is_revoked || is_over(&record, now_ms) {
+        if self.is_taken_back(&record) || is_over(&record, now_ms) {
             // Who was granted before what it says, and did not hear of it, is told.
             return if self.is_granted(&record, device) { Ok(self.space_of(&record)) } else { Err(RedeemError::Invalid) };
         }
@@ -405,7 +430,7 @@ impl Invites {
         let is_new = |redeemed: &&Redeemed| redeemed.device.parse().is_ok_and(|device: PublicKey| !told.contains(&device));
         let new: Vec<Redeemed> = lock(&self.records).values().flat_map(|record| &record.redeemed).filter(is_new).cloned().collect();
         for redeemed in new.into_iter().take(TOLD_MAX.saturating_sub(told.len())) {
-            let Ok(device) = redeemed.device.parse() else { continue };
+            let Ok(device) = redeemed.device.parse::<PublicKey>() else { continue };
             let at = Json::Int(i64::try_from(redeemed.at_ms).unwrap_or(i64::MAX));
             let entry = [("space", Json::String(redeemed.space)), ("name", Json::String(redeemed.name)), ("at", at)];
             lists::put(store, List::Guests, &device, Some(entry.map(|(name, value)| (name.to_owned(), value)).into())).await?;

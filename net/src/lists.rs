@@ -17,6 +17,7 @@
 //! node does by its own list, which follows this one ([`follow`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use timebus_identity::PublicKey;
 use timebus_store::json::Json;
@@ -25,6 +26,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::tree::Tree;
+use timebus_store::value::Value;
 use timebus_store::writer::{Action, Condition, Request, Statement, WriteError};
 
 use crate::network::Network;
@@ -55,6 +57,8 @@ pub(crate) enum List {
     Devices,
     /// A device that took an invite of one of the owner's, with what it said of itself.
     Guests,
+    /// An invite that was taken back on another device than the one that made it, by its id.
+    Invites,
 }
 
 impl List {
@@ -66,6 +70,7 @@ impl List {
             Self::Moved => "moved",
             Self::Devices => "devices",
             Self::Guests => "guests",
+            Self::Invites => "invites",
         }
     }
 
@@ -99,13 +104,13 @@ pub(crate) fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -
     Ok(was_written.then_some(found))
 }
 
-/// Whether somebody is on a list of the own space.
-pub(crate) fn has(store: &Store, list: List, who: &PublicKey) -> Result<bool, StorageError> {
+/// Whether somebody, or something by its name, is on a list of the own space.
+pub(crate) fn has(store: &Store, list: List, who: &(impl Display + ?Sized)) -> Result<bool, StorageError> {
     Ok(!entries(store, list, who)?.is_empty())
 }
 
 /// Where somebody's entries in a list are.
-fn entries(store: &Store, list: List, who: &PublicKey) -> Result<Vec<(Space, Path)>, StorageError> {
+fn entries(store: &Store, list: List, who: &(impl Display + ?Sized)) -> Result<Vec<(Space, Path)>, StorageError> {
     let Ok(path) = Path::parse(&format!("{LISTS}/{}/{who}", list.name())) else { return Ok(Vec::new()) };
     let rows = store.snapshot();
     let mut found = Vec::new();
@@ -135,8 +140,37 @@ pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool)
     put(store, list, who, is_on.then(BTreeMap::new)).await
 }
 
-/// Puts somebody on a list, with what is to be said of him there, or takes him off.
-pub(crate) async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<String, Json>>) -> Result<(), WriteError> {
+/// Puts somebody on a list with the keys that said that they are his, or takes all of them off that were put there for him. Whose
+/// space is not here is not known to have them otherwise.
+pub(crate) async fn set_person(store: &Store, list: List, who: &PublicKey, keys: &[PublicKey], is_on: bool) -> Result<(), WriteError> {
+    let of = who.to_string();
+    if is_on {
+        for key in keys.iter().filter(|key| *key != who) {
+            put(store, list, key, Some([("of".to_owned(), Json::String(of.clone()))].into())).await?;
+        }
+    } else {
+        for (key, _) in read_with(store, list, said_of)?.unwrap_or_default().into_iter().filter(|(_, said)| said.as_ref() == Some(who)) {
+            set(store, list, &key, false).await?;
+        }
+    }
+    set(store, list, who, is_on).await
+}
+
+/// For whom an entry is on a list, if that is somebody else.
+pub(crate) fn said_of(entry: &Tree) -> Option<PublicKey> {
+    match &entry.names.get("of")?.writes.first()?.value {
+        Value::String(of) => of.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Puts somebody on a list, or something by its name, with what is to be said of him there, or takes him off.
+pub(crate) async fn put(
+    store: &Store,
+    list: List,
+    who: &(impl Display + Sync + ?Sized),
+    entry: Option<BTreeMap<String, Json>>,
+) -> Result<(), WriteError> {
     let Some(mut entry) = entry else {
         for (space, path) in entries(store, list, who)? {
             write(store, space, path, Action::Delete).await?;

@@ -382,6 +382,11 @@ fn an_app_follows_as_many_as_it_has_room_for() {
     let who = timebus_identity::SecretKey::from_seed([4; 32]).public().to_string();
     assert_eq!(app.page(&token, "POST", "/.sys/mute", &json!({ "who": who }).to_string()).status, 200);
     assert!(cost() > before, "what is written for it counts");
+    // Of nobody it hears by guessing what he is called.
+    assert_eq!(run(peer.home(), &["follow", &who, "--as", "bobby"]).code, 0);
+    for guess in ["bobby", "nobody", &who[..6]] {
+        app.page(&token, "POST", "/.sys/mute", &json!({ "who": guess, "muted": false }).to_string()).problem(404);
+    }
     assert_eq!(run(peer.home(), &["allow", id, "up", "to", "2MB"]).code, 0);
     assert_eq!(follow(3).status, 200);
 }

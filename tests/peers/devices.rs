@@ -102,6 +102,29 @@ fn what_a_friend_allowed_one_device_the_other_may_do_too() {
     });
 }
 
+/// Bob came by a link of the laptop, by which he may bring others. The phone throws him out, and the link goes with him.
+#[test]
+fn whom_one_device_let_in_the_other_throws_out() {
+    let [laptop, bob, carol] = [(); 3].map(|()| Peer::start());
+    let phone = second(&laptop);
+    let link = super::neighbours::invite(&laptop, &["--to", "/club", "--can", "write", "--uses", "5"]);
+    assert_eq!(super::neighbours::join(&bob, &link, "alice")["result"], "connected");
+    bob.put("/@alice/club/early", &json!(1));
+    until_value(&phone, "/club/early", &json!(1));
+    let who = bob.ready["id"].as_str().expect("an id");
+    let told = poll("the phone knows him", || Some(run(phone.home(), &["revoke", who, "--preview"])).filter(|told| told.code == 0));
+    assert!(told.out.contains("was made on") && told.out.contains("take it back there"), "{told:?}");
+    let told = run(phone.home(), &["revoke", who, "--with-invite"]);
+    assert!(told.code == 0 && told.out.contains("is taken back, too, when"), "{told:?}");
+    poll("he may not write any more", || {
+        let answer = bob.send("PUT", "/@alice/club/late", &[("Content-Type", "application/json")], "1");
+        (answer.status == 403).then_some(())
+    });
+    poll("the laptop has heard of it", || (verb(laptop.home(), &["invites"])["invites"][0]["state"] == "revoked").then_some(()));
+    let refused = run(carol.home(), &["join", &link, "--yes", "--as", "alice"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+}
+
 /// Follows of one device are those of the other, with their names, whoever of them began, and so is their end.
 #[test]
 fn whom_one_device_follows_the_other_follows_too() {

@@ -85,6 +85,11 @@ fn one_friend_who_was_talked_into_it_moves_nobodys_name() {
     mallory.put(&format!("/profile/vouched/{}", id(&mallory)), &json!(id(&eve)));
     mallory.put(&format!("/profile/vouched/{}", id(&carol)), &json!(id(&eve)));
     poll("mallory is heard", || (keys(&alice, &id(&carol)) == [id(&eve)].into()).then_some(()));
+    // Whom she wants to hear nothing of is not heard of others either.
+    verb(alice.home(), &["mute", "@mallory"]);
+    assert_eq!(keys(&alice, &id(&carol)), BTreeSet::new());
+    verb(alice.home(), &["unmute", "@mallory"]);
+    assert_eq!(keys(&alice, &id(&carol)), [id(&eve)].into());
     assert_eq!(keys(&alice, &id(&dave)), BTreeSet::new(), "not for his own key");
     assert_eq!(keys(&alice, &id(&mallory)), BTreeSet::new(), "nor of himself");
     alice.send("POST", "/.sys/petname", &[], json!({"who": "mallory", "name": ""}).to_string());

@@ -281,6 +281,37 @@ fn who_is_blocked_hears_nothing_until_that_is_over() {
     until_value(&bob, "/@alice/notes/secret", &json!(1));
 }
 
+/// Bob took an invite, and nothing of his is here but what he said then.
+#[test]
+fn a_guest_is_blocked_by_his_name_with_the_keys_that_he_came_with() {
+    use crate::who::signed::{now_s, send, signed_with};
+
+    let (alice, bob) = (Peer::start(), Peer::start());
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/table", "--can", "write"]), "alice")["result"], "connected");
+    let seed = std::fs::read(bob.home().folder().join("keys/device.key")).expect("a key");
+    let key = timebus_identity::SecretKey::from_seed(seed.try_into().expect("32 bytes"));
+    let bob = bob.stop();
+    let begun_s = now_s();
+    let asks = std::cell::Cell::new(0);
+    let by_bob = |method: &str, body: &str| {
+        asks.set(asks.get() + 1);
+        let headers = signed_with(&alice, &key, method, "/table/x", &[("content-type", "application/json")], body, begun_s - asks.get());
+        send(&alice, method, "/table/x", &headers, body).status
+    };
+    assert_eq!([by_bob("PUT", "1"), by_bob("GET", "")], [200; 2]);
+    let name = verb(&bob, &["id"])["name"].as_str().expect("a name").to_owned();
+    for (on, off, status) in [("mute", "unmute", 200), ("block", "unblock", 403)] {
+        assert_eq!(run(alice.home(), &[on, &name]).code, 0);
+        assert_eq!([by_bob("PUT", "2"), by_bob("GET", "")], [status; 2], "{on}");
+        let lists = alice.value("/.sys/lists");
+        let listed = ["muted", "blocked"].map(|list| lists[list].as_array().expect("a list").len());
+        assert_eq!(listed.iter().sum::<usize>(), 1, "he is one: {lists}");
+        assert_eq!(run(alice.home(), &[off, &name]).code, 0);
+        assert_eq!(by_bob("GET", ""), 200);
+        assert_eq!(alice.value("/.sys/lists"), json!({"muted": [], "blocked": []}));
+    }
+}
+
 #[test]
 fn a_name_is_one_spaces_and_can_be_another() {
     let (alice, bob) = pair();

@@ -268,6 +268,9 @@ async fn board(context: &Context, name: &str, limit: u16) -> anyhow::Result<()> 
         out.line(format!("{by}{ago}"))?;
         printable(text(notice, "text").unwrap_or("")).lines().try_for_each(|line| out.line(format!("  {line}")))?;
     }
+    if let Some(count) = number(&told, "left_out").filter(|count| *count > 0) {
+        out.note(format!("{} of whom you muted or blocked left out", counted(count as usize, "notice")));
+    }
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn adopt(store: &Store) -> Result<(), WriteError> {
         Vec::new()
     });
     for Old { from, at_ms, moved } in moves {
-        let Ok(from) = from.parse() else { continue };
+        let Ok(from) = from.parse::<PublicKey>() else { continue };
         if !super::has(store, List::Moved, &from)? {
             let at = ("at".to_owned(), Json::Int(at_ms));
             super::put(store, List::Moved, &from, Some(entry(&moved).into_iter().chain([at]).collect())).await?;

@@ -634,7 +634,8 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
         }
     }
     latest.sort_unstable_by(|a, b| b.cmp(a));
-    let mut notices = Vec::new();
+    let (mut notices, mut left_out) = (Vec::new(), 0);
+    let quiet = crate::lists::quiet(store).map_err(failed)?;
     for (_, path) in latest.into_iter().take(max) {
         // Whoever wrote the text is the author, whatever it says.
         let [text_at, time_at] = ["text", "at_ms"].map(|name| path.join(Segment::Name(name.into())).unwrap_or_else(|_| path.clone()));
@@ -646,6 +647,12 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
             Ok(Some(summary(&*rows, t, write.a)?.author))
         };
         let author = author(&text_at).map_err(failed)?.map_or_else(|| author(&path).map_err(failed), |author| Ok(Some(author)))?;
+        if let Some(author) = author
+            && (quiet.contains(&author) || crate::whose::spaces_of(store, &author, true).iter().any(|space| quiet.contains(space)))
+        {
+            left_out += 1;
+            continue;
+        }
         let by = author.map(|author| {
             let member = all.iter().find(|member| member.keys.contains(&author));
             member.map_or_else(|| people.name(&author), |member| member.name.clone())
@@ -661,5 +668,13 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     }
     let own = community::own_board(store, &here.key).filter(|path| rights.guest_grant(&store.device(), path).is_some());
     let own = own.map(|path| path.to_string());
-    Ok(json!({"community": here.key.to_string(), "title": rules.title, "notices": notices, "may_write": own.is_some(), "path": own}))
+    let may_write = own.is_some();
+    Ok(json!({
+        "community": here.key.to_string(),
+        "title": rules.title,
+        "notices": notices,
+        "left_out": left_out,
+        "may_write": may_write,
+        "path": own,
+    }))
 }

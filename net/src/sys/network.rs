@@ -21,7 +21,7 @@ use crate::community::{Membership, Rules};
 use crate::devices::{instead, names};
 use crate::dht::DhtId;
 use crate::invite::{self, Invite, Role};
-use crate::invites::{Record, Wish, WishError};
+use crate::invites::{Record, Wish, WishError, elsewhere};
 use crate::link::address::Address;
 use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
@@ -439,10 +439,21 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let Wanted { who, blocked } = read(body)?;
     let who = find_person(peer, &who).await?;
+    let keys = keys_of_guest(peer, &who)?;
     // At once, and for the owner's other devices.
-    network(peer)?.wish(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
-    lists::set(peer.store(), List::Blocked, &who, blocked).await.map_err(|error| write_problem(&error))?;
+    for who in keys.iter().copied().chain([who]) {
+        network(peer)?.wish(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
+    }
+    lists::set_person(peer.store(), List::Blocked, &who, &keys, blocked).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"who": who.to_string(), "blocked": blocked}))
+}
+
+/// The keys that took invites of the owner and said that they are of a space.
+fn keys_of_guest(peer: &Peer, space: &PublicKey) -> Result<Vec<PublicKey>, Problem> {
+    let records = network(peer)?.invites().list();
+    let elsewhere = elsewhere(peer.store(), &records).map_err(|error| storage_problem(&error))?;
+    let said = records.iter().chain([&elsewhere]).flat_map(|record| &record.redeemed).filter(|redeemed| redeemed.space == space.to_string());
+    Ok(said.filter_map(|redeemed| redeemed.device.parse().ok()).collect())
 }
 
 /// Somebody by all names by which rights are given, too: his space, or his key while that is all that is known of him.
@@ -465,15 +476,20 @@ async fn mute(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
         true
     }
     let Wanted { who, muted } = read(body)?;
-    let who = match find_person(peer, &who).await {
-        Err(problem) if problem.kind == crate::personas::IS_OWN => find_space_for(peer, by, &who).await?,
-        found => found?,
+    let who = match by {
+        // It hears of nobody by guessing what the owner calls him.
+        Who::App(_) => find_space_for(peer, by, &who).await?,
+        _ => match find_person(peer, &who).await {
+            Err(problem) if problem.kind == crate::personas::IS_OWN => find_space_for(peer, by, &who).await?,
+            found => found?,
+        },
     };
     if who == peer.space() {
         return Err(bad("this is your own space"));
     }
     crate::route::charge_beside(peer, by, body.len() as u64)?;
-    lists::set(peer.store(), List::Muted, &who, muted).await.map_err(|error| write_problem(&error))?;
+    let keys = keys_of_guest(peer, &who)?;
+    lists::set_person(peer.store(), List::Muted, &who, &keys, muted).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"who": who.to_string(), "muted": muted}))
 }
 
@@ -481,8 +497,10 @@ async fn mute(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
 async fn filters(peer: &Peer) -> Result<Serde, Problem> {
     let people = People::now(peer).await;
     let list = |list| -> Result<Vec<Serde>, Problem> {
-        let keys = lists::read(peer.store(), list).map_err(|error| storage_problem(&error))?.unwrap_or_default();
-        Ok(keys.iter().map(|key| json!({"who": key.to_string(), "name": people.name(key)})).collect())
+        let keys = lists::read_with(peer.store(), list, lists::said_of).map_err(|error| storage_problem(&error))?.unwrap_or_default();
+        // Keys that are there for somebody are he.
+        let persons = keys.iter().filter(|(_, of)| of.is_none_or(|of| !keys.contains_key(&of))).map(|(key, _)| key);
+        Ok(persons.map(|key| json!({"who": key.to_string(), "name": people.name(key)})).collect())
     };
     Ok(json!({"muted": list(List::Muted)?, "blocked": list(List::Blocked)?}))
 }

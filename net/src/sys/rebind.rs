@@ -71,10 +71,12 @@ impl Vouched {
     /// What the owner and his contacts say now.
     fn now(peer: &Peer, people: &People, book: &Book) -> Result<Self, StorageError> {
         let own = peer.space();
+        // Whose words the owner does not want to hear says nothing of others either.
+        let quiet = lists::quiet(peer.store())?;
         let mut all: BTreeMap<PublicKey, Claims> = BTreeMap::new();
         for space in peer.store().spaces().into_iter().map(|space| space.key) {
             // A community is nobody's friend, and who is no contact can say what he likes.
-            if space != own && (!people.is_friend(&space) || book.communities.contains_key(&space)) {
+            if space != own && (!people.is_friend(&space) || quiet.contains(&space) || book.communities.contains_key(&space)) {
                 continue;
             }
             for (of, now) in statements(peer, &space)? {

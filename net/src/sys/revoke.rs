@@ -4,7 +4,7 @@
 //! other: one that kept its rights would give them to the others again. Whom he let in stays, unless that is wanted otherwise,
 //! and is named, as it is not his decision who that was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,7 +18,7 @@ use timebus_store::path::Path;
 use timebus_store::writer::Statement;
 
 use super::rights::{changes, describe, hidden_words, is_since, no_authority, place_of, rights_of, scope_at};
-use crate::devices::{is_handed_on, kin, with_devices};
+use crate::devices::{is_handed_on, kin, names, with_devices};
 use crate::peer::Peer;
 use crate::people::{People, Person};
 use crate::problem::Problem;
@@ -134,9 +134,24 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
             (true, false) => format!("the invite {id} by which {} came is taken back, too", taken.name),
         });
     }
+    let behind = taken.grants.iter().chain(&plan.dead);
+    let elsewhere = invites.filter(|_| space.is_own()).map_or_else(BTreeMap::new, |invites| invites.elsewhere_behind(&rights, behind));
+    for (id, device) in &elsewhere {
+        let there = names::called(peer.store(), device);
+        says.push(match (with_invite, preview) {
+            (false, _) => format!("the invite {id} by which {} came was made on {there}: take it back there, if it can still be taken", taken.name),
+            (true, true) => {
+                format!("the invite {id} by which {} came would be taken back, too, when {there}, which made it, hears of it", taken.name)
+            }
+            (true, false) => format!("the invite {id} by which {} came is taken back, too, when {there}, which made it, hears of it", taken.name),
+        });
+    }
     if let Some(invites) = invites.filter(|_| with_invite && !preview) {
         for (record, _) in &open {
             invites.revoke(&record.id, false, now_ms()).await.map_err(|error| write_problem(&error))?;
+        }
+        for id in elsewhere.keys() {
+            invites.revoke_elsewhere(id).await.map_err(|error| write_problem(&error))?;
         }
     }
     if !preview && !plan.dead.is_empty() {
@@ -162,7 +177,7 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
         "still": still.iter().filter_map(|id| describe(&people, &rights, id)).collect::<Vec<_>>(),
         "hidden": hidden,
         "kept": plan.kept,
-        "invites": open.iter().map(|(record, _)| record.id.as_str()).collect::<Vec<_>>(),
+        "invites": open.iter().map(|(record, _)| record.id.as_str()).chain(elsewhere.keys().map(String::as_str)).collect::<Vec<_>>(),
         "changes": changes(&people, &rights, &plan.hidden),
         "says": says,
     }))
