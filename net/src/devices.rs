@@ -84,21 +84,32 @@ pub(crate) fn with_devices(rights: &Rights, grants: impl IntoIterator<Item = Gra
 /// may have made others with it. Those that another device made, too, are none.
 #[must_use]
 pub fn made_by(rights: &Rights, makers: &[PublicKey]) -> Vec<PublicKey> {
-    let is_below = |held: &Held| {
-        let mut at = held.parent;
-        while let Some(above) = at.and_then(|id| rights.grant(&id)) {
-            if matches!(above.grant.audience, Audience::Key(key) if makers.contains(&key)) {
-                return true;
-            }
-            at = above.parent;
-        }
-        false
-    };
     let is_made = |key: &PublicKey| {
         let own = rights.grants_for(key).filter(|(_, held)| held.is_live() && held.allows_everything() && held.grant.audience == Audience::Key(*key));
-        own.into_iter().all(|(_, held)| is_below(held))
+        own.into_iter().all(|(_, held)| is_below(rights, held, makers))
     };
     rights.devices().filter(|key| !makers.contains(key) && is_made(key)).collect()
+}
+
+/// Who is no device of the owner's, and may something by the word of some of his devices, or of those who came in by way of them.
+#[must_use]
+pub(crate) fn guests_of(rights: &Rights, makers: &[PublicKey]) -> BTreeSet<PublicKey> {
+    let devices: BTreeSet<PublicKey> = rights.devices().collect();
+    let below = rights.grants().filter(|(_, held)| held.is_live() && is_below(rights, held, makers));
+    let keys = below.filter_map(|(_, held)| if let Audience::Key(key) = held.grant.audience { Some(key) } else { None });
+    keys.filter(|key| !devices.contains(key) && !makers.contains(key)).collect()
+}
+
+/// Whether a grant was handed on, over whomever, from one that one of these has.
+fn is_below(rights: &Rights, held: &Held, makers: &[PublicKey]) -> bool {
+    let mut at = held.parent;
+    while let Some(above) = at.and_then(|id| rights.grant(&id)) {
+        if matches!(above.grant.audience, Audience::Key(key) if makers.contains(&key)) {
+            return true;
+        }
+        at = above.parent;
+    }
+    false
 }
 
 /// The device that what a key may do in the own space was handed on from, or is instead of, in the end, if that was so of all that

@@ -197,7 +197,8 @@ pub(crate) fn is_apart(store: &Store) -> bool {
     store.rights(&store.space()).is_some_and(|rights| rights.mount_of(&lists).is_some())
 }
 
-async fn write(store: &Store, space: Space, path: Path, action: Action) -> Result<(), WriteError> {
+/// Writes a word of the owner's.
+pub(crate) async fn write(store: &Store, space: Space, path: Path, action: Action) -> Result<(), WriteError> {
     let (space, condition) = (Some(space), Condition::None);
     let request = Request { space, path, action, parents: None, label: None, condition, time_ms: now_ms(), durable: true, may_name: None };
     match store.write(request).await {

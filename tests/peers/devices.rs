@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::neighbours::{json as verb, poll, program, run, until_value};
+use super::neighbours::{invite, join, json as verb, poll, program, run, until_value};
 use crate::peer::{Home, NET, PROGRAM, Peer};
 
 /// A second device of somebody, running.
@@ -63,6 +63,18 @@ fn what_a_stolen_device_made_is_named_and_can_go_with_it() {
     let count = |count: usize| (verb(first.home(), &["devices"])["devices"].as_array().map(Vec::len) == Some(count)).then_some(());
     poll("all are known", || count(4));
     assert_eq!(run(third.home(), &["devices", "remove", &id(&stolen, "device"), "--made"]).code, 1, "it would take itself out");
+    // Who came in by way of one that it made is named, too; asking does nothing.
+    let guest = Peer::start();
+    guest.put("/profile/name", &json!("Gus"));
+    assert_eq!(join(&guest, &invite(&third, &["--to", "/wall", "--can", "write"]), "owner")["result"], "connected");
+    poll("the guest is known", || first.value("/.sys/grants").to_string().contains("Gus").then_some(()));
+    for (made, also) in [(false, 0), (true, 2)] {
+        let asked = json!({"who": id(&stolen, "device"), "made": made, "preview": true}).to_string();
+        let told = first.send("POST", "/.sys/devices/remove", &[], asked).json();
+        assert_eq!((keys(&told, "also").len(), keys(&told, "stay").len()), (also, 2 - also), "{told}");
+        assert_eq!((&told["guests"], &told["hidden"], &told["preview"]), (&json!(["Gus"]), &json!(0), &json!(true)), "{told}");
+    }
+    assert!(count(4).is_some(), "asking removes nothing");
     let told = verb(first.home(), &["devices", "remove", &id(&stolen, "device")]);
     let mut made = vec![id(&third, "device"), id(&fourth, "device")];
     made.sort();

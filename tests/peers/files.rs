@@ -111,7 +111,8 @@ fn bytes_that_nobody_has_are_told_apart_from_no_value() {
     assert_eq!(problem["type"], "/.sys/problems/blob-unavailable", "{problem}");
     assert_eq!(problem["bytes_total"], 200_000);
     assert!(problem["fix"].is_string());
-    assert!(bob.send("HEAD", "/@alice/film", &[], "").status == 200);
+    let asked = bob.send("HEAD", "/@alice/film", &[], "");
+    assert_eq!((asked.status, asked.header("timebus-bytes-here")), (200, Some("0")));
     // When she is back, it comes.
     let alice = Peer::start_in(home);
     let got = poll("alice is back", || Some(bob.send("GET", "/@alice/film", &[], "")).filter(|answer| answer.status == 200));

@@ -69,6 +69,20 @@ fn nothing_is_taken_without_a_yes_and_the_card_says_what_it_is() {
     assert_eq!(space(&bob, "Alice-Adams")["space"], alice.ready["id"]);
 }
 
+/// He is known by his name from the first moment on, and not by the words of his key until he says one.
+#[test]
+fn who_takes_an_invite_says_with_it_what_he_is_called() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    let link = invite(&alice, &["--to", "/wall", "--can", "write"]);
+    let wrong = json!({"link": link, "confirm": true, "name": "a\u{7}b"}).to_string();
+    assert_eq!(bob.send("POST", "/.sys/join", &[], wrong).status, 400, "no name that nobody sees");
+    assert_eq!(verb(alice.home(), &["invites"])["invites"][0]["uses"], 0);
+    assert_eq!(verb(bob.home(), &["join", &link, "--yes", "--called", " Bob "])["result"], "connected");
+    assert_eq!(bob.value("/profile/name"), "Bob");
+    let taken = verb(alice.home(), &["invites"])["invites"][0]["redeemed"][0].clone();
+    assert_eq!((&taken["name"], &taken["called"]), (&json!("Bob"), &json!("Bob")), "{taken}");
+}
+
 #[test]
 fn looking_at_a_link_consumes_nothing_and_leaves_no_trace() {
     let (alice, bob) = (Peer::start(), Peer::start());

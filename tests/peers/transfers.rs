@@ -203,6 +203,10 @@ fn what_is_here_of_a_file_that_is_paused_is_read_and_only_the_rest_is_refused() 
         assert_eq!((&refused["type"], &refused["bytes_total"]), (&value!("/.sys/problems/blob-paused"), &value!(2_000_000)), "{refused}");
         let stretches: Vec<_> = refused["here"].as_array().expect("stretches").iter().map(stretch).collect();
         assert!(refused["bytes_here"].as_u64() >= Some(here) && !stretches.is_empty(), "{refused}");
+        // How much that is, is told without reading it.
+        let asked = bob.send("HEAD", "/@alice/film", &[], "");
+        assert_eq!((asked.header("timebus-blob"), asked.header("content-length")), (Some("not here"), Some("2000000")));
+        assert_eq!(asked.header("timebus-bytes-here"), Some(refused["bytes_here"].to_string().as_str()));
         for (begin, end) in &stretches {
             let answer = range(bob, &format!("bytes={begin}-{}", end - 1));
             assert!(answer.status == 206 && answer.body == film[*begin..*end], "{begin}-{end}: {}", answer.status);
@@ -224,6 +228,7 @@ fn what_is_here_of_a_file_that_is_paused_is_read_and_only_the_rest_is_refused() 
     // When all of it is here nothing is refused, whatever was said before.
     assert_eq!(bob.send("PUT", "/mine", &[MP4], &film).status, 200);
     assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+    assert_eq!(bob.send("HEAD", "/@alice/film", &[], "").header("timebus-bytes-here"), None);
 }
 
 /// A download of the film into a file, as a process that goes on, once something of it has come.

@@ -111,6 +111,7 @@ pub(crate) enum Role {
 Examples:
   timebus join timebus://join/ASLa…
   timebus join timebus://join/ASLa… --yes --as alice       ask nothing, call the space alice
+  timebus join timebus://join/ASLa… --called Bob           and be called Bob, by her and all who read you
   timebus ls @alice                                        what is there
   timebus watch @alice/notes                               every change from now on
   timebus --home ~/second join timebus://join/ASLa…        with a link of `timebus devices add`
@@ -130,7 +131,8 @@ pub(crate) struct Join {
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
 
-    /// The name that you carry in a community [default: what your peer calls itself]
+    /// What you are called: the name that you carry in a community [default: what your peer calls itself], or the one that your
+    /// profile says from now on [default: as before]
     #[arg(long, value_name = "NAME")]
     pub(crate) called: Option<String>,
 

@@ -86,6 +86,9 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
         if ask.head.method == Method::HEAD {
             media_headers(ask, response.headers_mut(), wanted.mime.as_str());
             insert(response.headers_mut(), SOURCE, "not here");
+            if let Some(here) = bytes_here(ask, wanted)? {
+                response.headers_mut().insert(HERE, HeaderValue::from(here));
+            }
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(wanted.len));
             return Ok(response);
         }
@@ -131,6 +134,18 @@ pub(crate) fn ranged(asked: &http::request::Parts, tag: &str, response: &mut Res
 
 /// Says where the bytes of an answer come from, if not from here.
 const SOURCE: &str = "timebus-blob";
+/// Says how many bytes are here of a file that is not all here.
+const HERE: &str = "timebus-bytes-here";
+
+/// How much is here of a file that is not all here; nothing is told to those for whom the rest would not be fetched.
+fn bytes_here(ask: &Ask, wanted: &Wanted) -> Result<Option<u64>, Problem> {
+    if !(ask.who.is_owner() || matches!(ask.who, Who::App(_))) || !wanted.is_for(ask)? {
+        return Ok(None);
+    }
+    let blobs = super::of(&ask.peer)?;
+    let part = if blobs.has_partial(&wanted.hash) { blobs.open_partial(&wanted.hash) } else { None };
+    Ok(Some(part.map_or(0, |part| part.bytes_here())))
+}
 
 /// Where [`serve`] found that the bytes are not here: gets them from others, and hands them on as they come.
 pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Result<Response<Body>, Problem> {

@@ -11,10 +11,11 @@ use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name, random_bytes};
 use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::GrantId;
+use timebus_store::json::Json;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
-use timebus_store::writer::Statement;
+use timebus_store::writer::{Action, Statement};
 
 use crate::body::Body;
 use crate::community::{Membership, Rules};
@@ -819,6 +820,20 @@ fn profile_name(peer: &Peer, space: Space) -> Result<Option<String>, Problem> {
     Ok(name.filter(|name| crate::community::is_name(name, invite::NAME_BYTES_MAX)).map(str::to_owned))
 }
 
+/// Says in the own profile what the owner is called.
+async fn say_name(peer: &Peer, name: &str) -> Result<(), Problem> {
+    if !crate::community::is_name(name, invite::NAME_BYTES_MAX) {
+        return Err(bad(format!("a name has 1 to {} bytes, all of them to be seen", invite::NAME_BYTES_MAX)));
+    }
+    let store = peer.store();
+    if profile_name(peer, store.own())?.as_deref() == Some(name) {
+        return Ok(());
+    }
+    let path = Path::parse("/profile/name").expect("a path");
+    let written = lists::write(store, store.at(store.own(), &path), path, Action::Put(Json::String(name.to_owned()))).await;
+    written.map_err(|error| crate::write::refused(peer, &error))
+}
+
 /// As much of a name as a link carries.
 fn shortened(name: &str) -> String {
     cut(name, invite::NAME_BYTES_MAX).to_owned()
@@ -857,10 +872,10 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         #[serde(default)]
         confirm: bool,
         petname: Option<String>,
-        /// The name to carry in a community.
+        /// What the owner is called: the name to carry in a community, else the one that his profile says from now on.
         name: Option<String>,
     }
-    let Wanted { link, confirm, petname, name: carried } = read(body)?;
+    let Wanted { link, confirm, petname, name: called } = read(body)?;
     let invite = Invite::parse(&link)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "invite", "this is no invite that can be taken", error.to_string()))?;
     let mut card = json!({
@@ -909,9 +924,11 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         check_petname(peer, space, name).await?;
     }
     if invite.role == Role::Member {
-        let name = super::communities::carried_name(peer, carried).await?;
+        let name = super::communities::carried_name(peer, called).await?;
         let membership = Membership { name, stores: 0, told: false, dht: None, is_new: true };
         network.wish(Event::Community { space, membership: Some(membership) }).await.map_err(stopped)?;
+    } else if let Some(name) = called {
+        say_name(peer, name.trim()).await?;
     }
     let is_chosen = petname.is_some();
     // A community is called by its title, a person by what he calls himself.
@@ -1026,8 +1043,11 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         /// Whether the devices that it made go with it.
         #[serde(default)]
         made: bool,
+        /// Whether it is only asked what that would do.
+        #[serde(default)]
+        preview: bool,
     }
-    let Wanted { who, made } = read(body)?;
+    let Wanted { who, made, preview } = read(body)?;
     let key: PublicKey = who.parse().map_err(|_| bad(format!("{who:?} is no key")))?;
     let store = peer.store();
     if key == store.device() {
@@ -1050,13 +1070,27 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::NOT_FOUND, "device", "there is no such device", format!("no grant is for {key}"))
             .with_fix("`timebus devices` lists them"));
     }
-    store.state(Statement::Revoke { grants, cascade: false, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
-    for device in also.iter().chain([&key]) {
-        crate::devices::take_back(store, device).await.map_err(|error| write_problem(&error))?;
+    let goes: Vec<PublicKey> = also.iter().copied().chain([key]).collect();
+    let people = People::now(peer).await;
+    let guests: BTreeSet<String> = crate::devices::guests_of(&rights, &goes).iter().map(|guest| people.name(guest)).collect();
+    let hidden = store.preview_revoke(store.own(), &grants, false, true).map_err(|error| write_problem(&error))?.hidden.len();
+    if !preview {
+        store.state(Statement::Revoke { grants, cascade: false, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
+        for device in &goes {
+            crate::devices::take_back(store, device).await.map_err(|error| write_problem(&error))?;
+        }
     }
     let shown =
         |keys: &[PublicKey]| -> Vec<Serde> { keys.iter().map(|key| json!({"device": key.to_string(), "name": names::called(store, key)})).collect() };
-    Ok(json!({"removed": key.to_string(), "name": names::called(store, &key), "also": shown(&also), "stay": shown(&stay)}))
+    Ok(json!({
+        "removed": key.to_string(),
+        "name": names::called(store, &key),
+        "also": shown(&also),
+        "stay": shown(&stay),
+        "guests": guests,
+        "hidden": hidden,
+        "preview": preview,
+    }))
 }
 
 #[cfg(test)]
