@@ -55,6 +55,12 @@ export const nearLabel = (path, base) => path.slice(base.length).map((segment) =
 export const showPath = (path) => `/${path.join("/")}`;
 
 /**
+ * The same, as it is said to people: of a key only the beginning. It is for no command and no request.
+ * @param {Path} path
+ */
+export const sayPath = ([first = "", ...rest]) => showPath([isElsewhere([first]) ? labelOf(first, true) : first, ...rest].filter((segment) => segment !== ""));
+
+/**
  * The path that a text names, with or without a leading slash.
  * @param {string} text
  * @returns {Path}

@@ -1,6 +1,6 @@
 // The peer's own pages: how somebody begins, installs an app, invites a friend, and what the friend sees.
 
-import { accessible, http, peers, person, same, shot, signIn, timebus, until, withBrowser } from "./web.mjs";
+import { accessible, http, peers, person, same, shot, signIn, timebus, told, until, withBrowser } from "./web.mjs";
 
 const [alice, bob] = peers;
 
@@ -101,7 +101,6 @@ await withBrowser(async (browser) => {
   await shot(b, "gui-communities");
   await accessible(b, "communities");
   await until("she sees who came", async () => (await http(alice, "/.sys/invites")).json().invites[0].uses === 1);
-  await a.reload();
   await a.getByText("used 1 time").waitFor();
   await a.getByRole("link", { name: "This peer" }).click();
   await a.getByText("Requests a second").waitFor();
@@ -134,8 +133,7 @@ await withBrowser(async (browser) => {
     body: '{"text":"kept"}',
   });
   await a.getByRole("link", { name: "Apps" }).click();
-  await a.getByRole("button", { name: "Remove" }).click();
-  await a.getByText(/stays at \/chirp/).waitFor();
+  await told(a, /stays at \/chirp/, () => a.getByRole("button", { name: "Remove" }).click());
   same((await http(alice, "/chirp/posts/1/text")).json(), "kept", "what it wrote");
   timebus(alice, "app", "ls");
 

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { accessible, http, invite, peers, person, same, shot, signIn, start, timebus, until, withBrowser } from "./web.mjs";
+import { accessible, drawn, http, invite, peers, person, same, shot, signIn, start, timebus, told, until, withBrowser } from "./web.mjs";
 
 const [ada, bob, carla] = peers;
 const json = { "content-type": "application/json" };
@@ -85,8 +85,7 @@ await withBrowser(async (browser) => {
   await a.getByRole("button", { name: "Install Board" }).click();
   await a.getByRole("button", { name: "Install", exact: true }).click();
   await a.getByRole("button", { name: "Open it" }).waitFor();
-  await a.getByRole("button", { name: "Remove", exact: true }).click();
-  await a.getByText("Board is removed").waitFor();
+  await told(a, "Board is removed", () => a.getByRole("button", { name: "Remove", exact: true }).click());
   same(await a.getByRole("button", { name: "Open it" }).count(), 0, "an app is offered that is gone");
   // What the terminal does is seen, too.
   timebus(ada, "app", "install", "board", "--yes");
@@ -173,8 +172,11 @@ await withBrowser(async (browser) => {
   await onPhone(stranger.page, "public");
   await stranger.page.getByRole("link", { name: "hello" }).click();
   await stranger.page.getByText("to all").waitFor();
+  const asked = stranger.page.waitForResponse(/\/diary\?depth=1/);
   await stranger.page.goto(at(ada, "/diary"));
   await stranger.page.getByRole("heading", { name: "Are you its owner?" }).waitFor();
+  await asked;
+  await drawn(stranger.page);
   same(await stranger.page.getByText("monday").count(), 0, "nothing else shows");
   await a.setViewportSize({ width: 1200, height: 800 });
 

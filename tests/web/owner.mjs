@@ -254,7 +254,7 @@ await withBrowser(async (browser) => {
   same(new URL(page.url()).pathname, "/media/film", "where a film is replaced");
   await at("drawing");
   await page.getByText(/^A file: image\/svg/).waitFor();
-  same(await page.locator("value-view :is(img, video, audio)").count(), 0, "what can run is not shown");
+  same(await page.locator("value-view :is(img, video, audio, .loading)").count(), 0, "what can run is not shown");
   // A name that nobody has is no place where something could be written.
   await page.goto(`http://localhost:${alice.port}/@nobody-at-all`);
   await page.getByText("nobody is known by this name").waitFor();

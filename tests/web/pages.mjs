@@ -12,8 +12,12 @@ async function put(peer, path, value, headers = {}) {
   return answer.headers.version;
 }
 
+// Names that can be broken nowhere.
+const [W, long] = ["W".repeat(60), "n".repeat(120)];
+await put(bob, "/profile/name", W);
 await put(alice, "/recipes", {
   soup: { serves: 4, vegan: true, steps: ["chop", "boil", "season"] },
+  [long]: { [long]: long },
   [`a very long name ${"of a dish ".repeat(8)}`]: { note: "x".repeat(300) },
 });
 for (const words of ["Buy tea", "Buy tea and cake", "Buy tea, cake and milk"]) await put(alice, "/notes/plan", words);
@@ -23,13 +27,17 @@ await put(alice, "/notes/colour", "green", { parents: seen });
 await put(alice, "/notes/colour", "red", { parents: seen });
 await put(alice, "/films/poster", "0".repeat(10), { "content-type": "image/png" });
 // A friend who wants to keep more than he may.
-invite(alice, bob, "--to", "/wall", "--can", "write");
+invite(alice, bob, "--to", "/wall", "--can", "write", "--note", W);
 invite(bob, alice);
+timebus(alice, "grant", `/recipes/${long}`, bob.id, "--can", "write");
+timebus(alice, "community", "new", W, "--called", "Alice");
+timebus(alice, "community", "post", W, `https://${long}.example`);
 timebus(alice, "limits", bob.id, "20kB");
 for (let at = 0; at < 10; at += 1) await put(bob, `/@${alice.id}/wall/${at}`, "x".repeat(5000));
 await until("somebody waits for her word", async () => (await http(alice, "/.sys/held")).json().held.length > 0);
 timebus(alice, "app", "install", "board", "--yes");
-timebus(bob, "inbox", "send", "note", `@${alice.id}/recipes`, "--from", "/likes/1", "--body", "Is there more soup?");
+const words = `Is there more soup? ${long}`;
+timebus(bob, "inbox", "send", "note", `@${alice.id}/recipes/${long}`, "--from", `/likes/${long}`, "--body", words);
 await until("his note is there", async () => (await http(alice, "/.sys/inbox")).json().notices.length > 0);
 
 /** Addresses, what has to be there, and what is pressed before it is looked at. @type {[string, string, string, string?][]} */
@@ -48,6 +56,9 @@ const PAGES = [
   ["requests", "/.sys/requests", "Let this in"],
   ["peer", "/.sys/peer", "The disk has room"],
   ["nothing", "/nowhere/at/all", "Nothing is here"],
+  ["long", `/recipes/${long}/${long}`, "as all that is not kept apart"],
+  ["nothing-long", `/recipes/${long}/nothing`, "Nothing is here"],
+  ["nothing-elsewhere", `/@${bob.id}/nothing`, "Nothing is here"],
 ];
 const LOOKS = {
   light: { viewport: { width: 1200, height: 800 } },
@@ -70,6 +81,15 @@ await withBrowser(async (browser) => {
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       if (wide > 0) throw new Error(`${name}, ${look}: ${wide} pixels are cut off at the side`);
     }
+    // What was just written can be read while it is lit up.
+    await page.goto(`http://localhost:${alice.port}/recipes/soup`);
+    await page.getByRole("treeitem", { name: "vegan true" }).waitFor();
+    await page.evaluate(() => {
+      const lit = new CSSStyleSheet();
+      lit.replaceSync(".row { background: var(--flash) !important; }");
+      document.adoptedStyleSheets.push(lit);
+    });
+    await accessible(page, `what flashes, ${look}`);
     const chirp = await context.newPage();
     await openApp(alice, chirp, "chirp");
     await chirp.getByRole("textbox", { name: "What is happening?" }).waitFor();

@@ -6,7 +6,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { accessible, http, invite, peers, person, same, shot, signIn, timebus, until, withBrowser } from "./web.mjs";
+import { accessible, drawn, http, invite, peers, person, same, shot, signIn, timebus, told, until, withBrowser } from "./web.mjs";
 
 const [alice, bob] = peers;
 const folder = mkdtempSync(join(tmpdir(), "timebus-uploads-"));
@@ -113,8 +113,18 @@ await withBrowser(async (browser) => {
   const called = page.getByLabel(/^What you call /);
   await called.fill("Bobby");
   await page.getByRole("button", { name: "Rename" }).click();
-  await page.getByText("Bobby").waitFor();
+  await page.getByText("Bobby").first().waitFor();
   await until("she calls him so", () => /@Bobby/.test(timebus(alice, "peers")));
+  // What happens while somebody types is shown when he is done.
+  const field = page.getByLabel("What you call Bobby");
+  await field.focus();
+  const heard = page.waitForResponse((response) => response.url().endsWith(`/.sys/spaces`));
+  timebus(alice, "peers", "name", bob.id, "Rob");
+  await heard;
+  await drawn(page);
+  same(await field.evaluate((field) => field.matches(":focus")), true, "nothing is drawn over what is typed");
+  await field.blur();
+  await page.getByLabel("What you call Rob").waitFor();
   await shot(page, "uploads-people-1280");
   await accessible(page, "a guest on the people page");
 
@@ -134,6 +144,7 @@ await withBrowser(async (browser) => {
   await page.getByLabel("Files to add").setInputFiles(pathOf("other.jpg", "quite another picture"));
   await until("it was replaced", async () => (await head(alice, "/photos/2026/one.png"))[1] === "image/jpeg");
   await page.getByText("added, 21 bytes").waitFor();
+  await page.getByText("A file: image/jpeg, 21 bytes").waitFor();
 
   // What somebody writes meanwhile is not what was to be replaced.
   await page.getByRole("button", { name: "Replace the file" }).waitFor();
@@ -182,6 +193,13 @@ await withBrowser(async (browser) => {
   /** @type {number[]} */
   let offsets = [];
   let breaks = 2;
+  // It is not tried again before that was seen.
+  let seen = () => {};
+  const was_seen = new Promise((resolve) => (seen = () => resolve(null)));
+  await context.route(/films\/cut\.bin$/, async (route) => {
+    if (breaks < 2) await was_seen;
+    return route.continue();
+  });
   await context.route(/\.sys\/uploads\//, async (route) => {
     const request = route.request();
     if (request.method() === "PATCH") offsets.push(Number(request.headers()["upload-offset"]));
@@ -193,6 +211,7 @@ await withBrowser(async (browser) => {
   });
   await page.getByLabel("Files to add").setInputFiles(pathOf("cut.bin", film));
   await page.getByText(/goes on by itself/).waitFor();
+  seen();
   await page.getByRole("link", { name: "People" }).click();
   await page.getByRole("heading", { name: "Machines" }).waitFor();
   await page.locator("file-uploads").getByText("cut.bin").first().waitFor();
@@ -230,8 +249,9 @@ await withBrowser(async (browser) => {
   const place = (await begun).headers().location ?? "";
   await page.getByText("2.1 MB of 5.2 MB").waitFor();
   same((await http(alice, place, { method: "HEAD" })).status, 204, "it is under way");
-  await page.getByLabel("Files to add").setInputFiles({ name: "never.bin", mimeType: "text/plain", buffer: Buffer.from("another one") });
-  await page.getByText("Another file is on its way to /films/never.bin").waitFor();
+  await told(page, "Another file is on its way to /films/never.bin", () =>
+    page.getByLabel("Files to add").setInputFiles({ name: "never.bin", mimeType: "text/plain", buffer: Buffer.from("another one") }),
+  );
   await page.getByRole("button", { name: "Cancel never.bin" }).press("Enter");
   await until("it is given up", async () => (await http(alice, place, { method: "HEAD" })).status === 404);
   same((await head(alice, "/films/never.bin"))[0], 404, "and not kept");
@@ -264,12 +284,16 @@ await withBrowser(async (browser) => {
   const phone = await person(browser, { viewport: { width: 390, height: 800 }, hasTouch: true });
   await signIn(bob, phone.page);
   await phone.page.getByRole("link", { name: "This peer" }).waitFor();
+  const answered = phone.page.waitForResponse(/\/\.sys\/why\/write\//);
   await phone.page.goto(at(bob, `/@${alice.id}/films`));
   await phone.page.getByText("to come").waitFor();
-  await phone.page.getByRole("button", { name: "Add files" }).waitFor({ state: "hidden" });
+  await answered;
+  await drawn(phone.page);
+  same(await phone.page.getByRole("button", { name: "Add files" }).isVisible(), false, "files are offered where he may not write");
   await phone.page.goto(at(bob, `/@${alice.id}/table`));
   await phone.page.getByText("Nothing is here").waitFor();
   await phone.page.getByRole("button", { name: "Add files" }).waitFor();
+  await fits(phone.page, "where nothing is yet");
   await phone.page.getByLabel("Files to add").setInputFiles([filmFile, pathOf(`${"a very long name ".repeat(8)}.txt`, "bob")]);
   await phone.page.getByText("added, 3 bytes").waitFor();
   await fits(phone.page, "files of Bob");
@@ -296,7 +320,7 @@ await withBrowser(async (browser) => {
   same((await http(alice, "/table/twice.txt")).json(), { ada: { a: 1, b: 2 } }, "what Ada wrote");
 
   // On the page of a film he sees from whom it comes and how much of it is here, and can have it wait.
-  timebus(alice, "files", "limit", "--up", "50kB/s");
+  timebus(alice, "files", "limit", "--up", "16kB/s");
   await http(alice, "/films/slow", { method: "PUT", headers: { "content-type": "video/mp4" }, body: randomBytes(1_500_000) });
   await phone.page.goto(at(bob, `/@${alice.id}/films/slow`));
   const bar = phone.page.getByRole("progressbar", { name: "How much of this file is here" });
@@ -321,12 +345,25 @@ await withBrowser(async (browser) => {
   await phone.page.goto(at(bob, "/.sys/peer"));
   await http(alice, "/films/hers", { method: "PUT", headers: { "content-type": "video/mp4" }, body: "hers".repeat(100_000) });
   await until("he reads a film of hers", async () => (await http(bob, `/@${alice.id}/films/hers`)).text.length === 400_000);
-  await phone.page.getByRole("button", { name: "Free files of others" }).click();
-  await phone.page.getByText(/^Removed 2 files of others, 1\.9 MB/).waitFor();
+  await told(phone.page, /^Removed 2 files of others, 1\.9 MB/, () => phone.page.getByRole("button", { name: "Free files of others" }).click());
   const left = await http(bob, "/.sys/blobs/free", { method: "POST", headers: { "content-type": "application/json" }, body: '{"preview":true}' });
   same(left.json().files, 0, "files that could go still");
   await fits(phone.page, "freed files");
   await shot(phone.page, "uploads-freed-390");
+  // On the page of a file that does not come by itself it is said how much of it is here.
+  timebus(alice, "files", "limit", "--up", "16kB/s");
+  await http(alice, "/films/archive", { method: "PUT", headers: { "content-type": "application/zip" }, body: randomBytes(1_000_000) });
+  await phone.page.goto(at(bob, `/@${alice.id}/films/archive`));
+  await phone.page.getByText("It is not here yet, and comes when it is opened or downloaded").waitFor();
+  same((await http(bob, `/@${alice.id}/films/archive`, { headers: { range: "bytes=0-99" } })).bytes.length, 100, "its beginning");
+  await phone.page.getByText(/^\d+ kB of 1\.0 MB are here; the rest comes/).waitFor();
+  await fits(phone.page, "a file that is not all here");
+  await accessible(phone.page, "a file that is not all here");
+  await shot(phone.page, "uploads-here-390");
+  timebus(alice, "files", "limit", "--up", "none");
+  await phone.page.getByRole("button", { name: "Download" }).click();
+  await phone.page.getByText(/are here; the rest comes/).waitFor({ state: "detached" });
+  same((await http(bob, `/@${alice.id}/films/archive`, { method: "HEAD" })).headers["timebus-blob"], undefined, "all of it is here");
   await phone.page.goto(at(bob, `/@${alice.id}/table`));
   await phone.page.getByRole("button", { name: "Add files" }).waitFor();
 

@@ -165,6 +165,12 @@ export async function until(what, ask) {
   }
 }
 
+/** What is said for some seconds only is waited for from before it is said. @param {any} page @param {string | RegExp} words @param {() => Promise<any>} act */
+export const told = (page, words, act) => Promise.all([page.getByText(words).waitFor(), act()]);
+
+/** What a page heard is drawn. @param {any} page */
+export const drawn = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve)))));
+
 /** @param {any} is @param {any} wanted @param {string} what */
 export function same(is, wanted, what) {
   const [a, b] = [JSON.stringify(is), JSON.stringify(wanted)];

@@ -239,9 +239,10 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string} says
  */
 /** @typedef {{ device: string, name: string, key_name: string, this: boolean }} Device */
+/** @typedef {{ device: string, name: string }} Removed a device that goes, or stays */
 /**
- * What removing a device would do: how many changes were hidden, the devices that it made, and who came in by way of it; these stay.
- * @typedef {{ hidden: number, made: string[], guests: string[] }} Removal `made`: their keys
+ * What removing a device does: how many changes are hidden, the devices that it made, and who came in by way of it and stays.
+ * @typedef {{ name: string, hidden: number, also: Removed[], stay: Removed[], guests: string[] }} Removal `also`, `stay`: the devices that it made
  */
 /**
  * Two or more keys are said to be the root of one space.
@@ -854,24 +855,9 @@ export class Peer {
     return this.#post("/.sys/devices/name", { who, name });
   }
 
-  /** What removing a device would do. @param {Device} device @returns {Promise<Removal>} */
-  async lookAtRemoval({ device }) {
-    const told = await this.#post("/.sys/revoke", { what: device, cascade: false, keep: true, preview: true });
-    const gone = new Set(told.dead.map((/** @type {Grant} */ { id }) => id));
-    /** @type {Grant[]} */
-    const still = told.still;
-    // A device that was made is below the one that made it, or below another one that was.
-    const below = new Set(gone);
-    for (let count = 0; count !== below.size; ) {
-      count = below.size;
-      for (const { id, parent } of still) if (parent && below.has(parent)) below.add(id);
-    }
-    const made = still.filter(({ id }) => below.has(id) && !gone.has(id));
-    return {
-      hidden: told.hidden,
-      made: [...new Set(made.map((grant) => grant.for))],
-      guests: [...new Set(told.stay.map((/** @type {{ name: string }} */ { name }) => name))],
-    };
+  /** What removing a device would do, without those that it made. @param {Device} device @returns {Promise<Removal>} */
+  lookAtRemoval({ device }) {
+    return this.#post("/.sys/devices/remove", { who: device, preview: true });
   }
 
   /** The spaces, the own one among them, of which it is in dispute who the root is. @returns {Promise<Dispute[]>} */
@@ -881,8 +867,7 @@ export class Peer {
 
   /**
    * Takes a device's rights back.
-   * @param {string} who @param {boolean} made whether those that it made go with it
-   * @returns {Promise<{ name: string, also: { name: string }[], stay: { name: string }[] }>}
+   * @param {string} who @param {boolean} made whether those that it made go with it @returns {Promise<Removal>}
    */
   removeDevice(who, made) {
     return this.#post("/.sys/devices/remove", { who, made });
@@ -930,7 +915,8 @@ export class Peer {
 
   /**
    * Looks at an invite, or takes it.
-   * @param {string} payload @param {boolean} confirm @param {string} [name] to be carried in a community
+   * @param {string} payload @param {boolean} confirm
+   * @param {string} [name] what the owner is called: in a community, or from now on by his profile
    * @returns {Promise<InviteCard>}
    */
   join(payload, confirm, name) {
@@ -984,6 +970,12 @@ export class Peer {
   async readPart(path, steps) {
     const range = steps.map((step) => `[${typeof step === "number" ? step : ascii(step)}]`).join("");
     return reading(await this.#ask(hrefOf(path), { headers: { range: `json ${range}` } }));
+  }
+
+  /** How many bytes of a file are here; nothing if all are. @param {Path} path @returns {Promise<number | null>} */
+  async bytesHere(path) {
+    const { headers } = await this.#ask(hrefOf(path), { method: "HEAD" });
+    return headers.get("timebus-blob") === "not here" ? Number(headers.get("timebus-bytes-here") ?? 0) : null;
   }
 
   /**

@@ -22,8 +22,6 @@ export class DeviceList extends HTMLElement {
   #asked = null;
   /** Whether those that it made are to go with it. */
   #made = false;
-  /** What each device is called. @type {Map<string, string>} */
-  #names = new Map();
   /** @type {() => void} */
   #stop = () => {};
 
@@ -50,7 +48,6 @@ export class DeviceList extends HTMLElement {
       const now = JSON.stringify(all);
       if (!all || now === this.#shown || this.#list.querySelector("input:focus")) return;
       this.#shown = now;
-      this.#names = new Map(all.devices.map(({ device, name }) => [device, name]));
       this.#list.replaceChildren(...all.devices.map((device) => this.#row(device, all.devices.length > 1)));
       this.#former.hidden = all.former.length === 0;
       this.#former.replaceChildren(
@@ -106,7 +103,7 @@ export class DeviceList extends HTMLElement {
     const made = h("input", { type: "checkbox", checked: this.#made, onchange: () => (this.#made = made.checked) });
     // Who cannot be told what goes with it can remove it all the same.
     const told = await this.peer?.lookAtRemoval(device).catch(() => null);
-    const others = told?.made.map((key) => this.#names.get(key) ?? `${key.slice(0, 8)}…`) ?? null;
+    const others = told?.stay.map(({ name }) => name) ?? null;
     const leave = () => {
       this.#asked = null;
       this.#shown = "";

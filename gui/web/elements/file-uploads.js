@@ -1,7 +1,7 @@
 import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h } from "../dom.js";
-import { labelOf, segmentOf, showPath } from "../path.js";
+import { labelOf, sayPath, segmentOf, showPath } from "../path.js";
 import { plural, size } from "../words.js";
 
 /** @typedef {import("../path.js").Path} Path */
@@ -87,7 +87,7 @@ export class FileUploads extends HTMLElement {
     const same = this.#all.find((other) => showPath(other.path) === showPath(path));
     if (same && same.state !== "done" && same.state !== "failed" && same.state !== "taken") {
       const is_same = same.file.name === file.name && same.file.size === file.size && same.file.lastModified === file.lastModified;
-      const other = `Another file is on its way to ${showPath(path)}; choose ${file.name} again when that is there.`;
+      const other = `Another file is on its way to ${sayPath(path)}; choose ${file.name} again when that is there.`;
       this.notices.say(is_same ? `${file.name} is on its way already.` : other);
       return;
     }
@@ -128,7 +128,7 @@ export class FileUploads extends HTMLElement {
         });
         upload.state = "done";
         upload.sent = upload.file.size;
-        this.#said.textContent = `${upload.file.name} is kept at ${showPath(upload.path)}.`;
+        this.#said.textContent = `${upload.file.name} is kept at ${sayPath(upload.path)}.`;
         break;
       } catch (error) {
         if (upload.stop.signal.aborted) return;
@@ -167,7 +167,7 @@ export class FileUploads extends HTMLElement {
   #replace(upload) {
     const { there, path } = upload;
     if (!there) return;
-    const what = `${plural(there.below, "entry", "entries")} below ${showPath(path)}`;
+    const what = `${plural(there.below, "entry", "entries")} below ${sayPath(path)}`;
     if (there.below > 0 && !confirm(`Put this file in the place of ${what}? What was there stays in the history.`)) return;
     this.#again(upload, there.version);
   }
@@ -237,8 +237,7 @@ export class FileUploads extends HTMLElement {
     const bar = h("progress", { max: Math.max(1, file.size), value: 0, "aria-label": `How much of ${file.name} is there` });
     const buttons = h("div", { class: "buttons" });
     const name = h("strong", { title: showPath(path) }, labelOf(path.at(-1) ?? file.name));
-    const above = path.slice(0, -1).map((segment, at) => labelOf(segment, at === 0));
-    const place = h("span", { class: "soft" }, `in ${showPath(above)}`);
+    const place = h("span", { class: "soft" }, `in ${sayPath(path.slice(0, -1))}`);
     const row = h("li", { class: "stack" }, h("div", { class: "row-head" }, name, place, state), bar, buttons);
     const parts = { row, name, state, bar, buttons };
     this.#rows.set(upload, parts);

@@ -46,8 +46,10 @@ export class InvitesPage extends HTMLElement {
   #given = new Set();
   /** What spaces are called. @type {Map<string, string>} */
   #names = new Map();
-
   #path = make(PathInput, {});
+  #drawn = "";
+  /** @type {() => void} */
+  #stop = () => {};
 
   connectedCallback() {
     const kind = h("select", { id: "invite-role" }, KINDS.map(([value, words]) => h("option", { value }, words)));
@@ -172,6 +174,12 @@ export class InvitesPage extends HTMLElement {
     void this.#show();
     void this.#showReads();
     void this.#askPublic();
+    // Whoever made a link sees when somebody takes it.
+    this.#stop = this.peer?.heed(["invites", "grants"], () => void this.#show()) ?? this.#stop;
+  }
+
+  disconnectedCallback() {
+    this.#stop();
   }
 
   /** Asks once whether public relays may be used: before that nobody beyond the local network is contacted. */
@@ -276,12 +284,16 @@ export class InvitesPage extends HTMLElement {
       ]);
       this.#given = new Set(grants.filter(({ live }) => live).map(({ label }) => label));
       this.#names = new Map(spaces.map(({ space, petname, name }) => [space, petname ?? name]));
+      const drawn = JSON.stringify([invites, [...this.#given], [...this.#names]]);
+      if (drawn === this.#drawn) return;
+      this.#drawn = drawn;
       this.#list.replaceChildren(
         ...(invites.length > 0
           ? invites.map((invite) => this.#row(invite))
           : [h("li", { class: "soft" }, "You gave none yet.")]),
       );
     } catch (error) {
+      this.#drawn = "";
       this.#list.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
     }
   }

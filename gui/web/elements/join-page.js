@@ -190,8 +190,7 @@ export class JoinPage extends HTMLElement {
       going.hidden = false;
       wrong.replaceChildren();
       try {
-        if (!is_member) await own.save();
-        const card = await peer.join(glance.payload, true, carried.value.trim() || undefined);
+        const card = await peer.join(glance.payload, true, is_member ? carried.value.trim() || undefined : own.wanted);
         this.#joined(peer, glance, card.status ?? null);
       } catch (error) {
         wrong.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));

@@ -1,6 +1,9 @@
 import { Problem } from "../api/problem.js";
-import { h, make } from "../dom.js";
+import { h, later, make } from "../dom.js";
 import { ProblemCard } from "./problem-card.js";
+
+/** How long after somebody typed what waits for that is drawn. */
+const AFTER_TYPING_MS = 500;
 
 /**
  * A page that shows what the peer tells of itself, and follows it. What it shows is drawn again when it is another one, and
@@ -14,6 +17,12 @@ export class LivePage extends HTMLElement {
   notices = null;
   #problem = h("div", {});
   #drawn = "";
+  /** Whether something waits to be drawn until nobody types. */
+  #waits = false;
+  /** Whoever leaves a field may be about to press a button. */
+  #left = later(AFTER_TYPING_MS, () => {
+    if (this.#waits && this.isConnected) void this.show();
+  });
   /** @type {() => void} */
   #stop = () => {};
 
@@ -37,6 +46,7 @@ export class LivePage extends HTMLElement {
 
   connectedCallback() {
     this.replaceChildren(h("main", { class: "stack wide" }, ...this.frame(), this.#problem));
+    this.addEventListener("focusout", () => this.#left());
     void this.show();
     this.#stop = this.peer?.heed(this.parts, () => void this.show()) ?? this.#stop;
   }
@@ -50,7 +60,8 @@ export class LivePage extends HTMLElement {
     try {
       const value = await this.read(this.peer);
       const now = JSON.stringify(value);
-      if (now === this.#drawn || this.querySelector("input:focus")) return;
+      this.#waits = now !== this.#drawn && this.querySelector("input:focus") !== null;
+      if (now === this.#drawn || this.#waits) return;
       this.#drawn = now;
       this.#problem.replaceChildren();
       this.draw(value);

@@ -31,10 +31,16 @@ export class OwnName extends HTMLElement {
     });
   }
 
+  /** The name that is to be written; nothing if it is as before. @returns {string | undefined} */
+  get wanted() {
+    const name = this.#input.value.trim();
+    return name === this.#saved || name === "" ? undefined : name;
+  }
+
   /** Writes the name, if it is another one than before. */
   async save() {
-    const name = this.#input.value.trim();
-    if (name === "" || name === this.#saved) return;
+    const name = this.wanted;
+    if (name === undefined) return;
     await this.peer?.sayOwnName(name);
     this.#saved = name;
     this.#said.textContent = "Saved. Whoever may read your space sees it, and your links say it.";

@@ -2,7 +2,7 @@ import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { flash, h, later, make } from "../dom.js";
 import { LiveTree } from "../live-tree.js";
-import { isElsewhere, isWorkedOut, labelOf, parsePath, segmentOf, showPath } from "../path.js";
+import { isElsewhere, isWorkedOut, labelOf, parsePath, sayPath, segmentOf, showPath } from "../path.js";
 import { ValueActions } from "../value-actions.js";
 import { fileOf } from "../words.js";
 import { ChangeHistory } from "./change-history.js";
@@ -157,7 +157,7 @@ export class PathExplorer extends HTMLElement {
       if (node === root && root.problem) this.notices.sayProblem(root.problem);
     } else if (this.#leaf && node === root) {
       if (!kindChanged) this.#leaf.show(root.value);
-      this.#coming.show(fileOf(root.value)?.hash ?? null);
+      this.#coming.show(fileOf(root.value));
       this.#offerFiles();
       if (live && this.#leaf.firstElementChild instanceof HTMLElement) flash(this.#leaf.firstElementChild);
     }
@@ -204,7 +204,7 @@ export class PathExplorer extends HTMLElement {
           name: labelOf(this.path.at(-1) ?? "file"),
           readFile: () => this.peer.readFile(this.path),
         });
-        this.#coming = make(FileComing, { peer: this.peer, notices: this.notices, whole: () => this.#leaf?.hear() });
+        this.#coming = make(FileComing, { peer: this.peer, notices: this.notices, path: this.path, whole: () => this.#leaf?.hear() });
         this.#body.replaceChildren(this.#title(), h("div", { class: "card stack" }, this.#leaf, this.#coming));
         break;
       default:
@@ -217,14 +217,14 @@ export class PathExplorer extends HTMLElement {
 
   /** What the page is about, for those who hear it; others see the breadcrumbs. */
   #title() {
-    return h("h1", { class: "hidden-text" }, `What is at ${showPath(this.path)}`);
+    return h("h1", { class: "hidden-text" }, `What is at ${sayPath(this.path)}`);
   }
 
   /** That nothing is here, and one way to write: here, or below it. */
   #absent() {
     const is_elsewhere = isElsewhere(this.path);
     const is_top = is_elsewhere && this.path.length === 1;
-    const here = showPath(this.path);
+    const here = sayPath(this.path);
     const given = h("ul", { class: "wants" });
     if (is_elsewhere) void this.#showGiven(given);
     return h(
@@ -244,7 +244,7 @@ export class PathExplorer extends HTMLElement {
           save: async (content, name) => {
             const path = [...this.path, ...parsePath(name).map(segmentOf)];
             await this.peer.put(path, content);
-            this.notices.say(`Wrote ${showPath(path)}. It is on disk.`);
+            this.notices.say(`Wrote ${sayPath(path)}. It is on disk.`);
           },
           cancel: () => this.go(this.path.slice(0, -1)),
         }),
@@ -297,7 +297,7 @@ export class PathExplorer extends HTMLElement {
     this.classList.toggle("dropping", !is_out && this.#takesFiles);
     if (event.type !== "drop") return;
     if (!this.#takesFiles) {
-      this.notices.say(`No file can be put at ${showPath(this.path)}.`);
+      this.notices.say(`No file can be put at ${sayPath(this.path)}.`);
       return;
     }
     const folders = items.map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry?.isDirectory);

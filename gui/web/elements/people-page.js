@@ -53,11 +53,8 @@ export class PeoplePage extends LivePage {
     return [
       h("h1", {}, "People"),
       h("section", { class: "card stack" }, make(OwnName, { peer: this.peer }), this.#own),
-      h(
-        "p",
-        { class: "soft" },
-        "Whoever’s invite you took. What they share is kept on this machine, so it stays readable when they are away.",
-      ),
+      h("h2", {}, "Whose invite you took"),
+      h("p", { class: "soft" }, "What they share is kept on this machine, so it stays readable when they are away."),
       this.#people,
       make(InviteField, {}),
       this.#unheard,

@@ -3,7 +3,7 @@ import { Problem } from "../api/problem.js";
 import { inboxSeen, saveInboxSeen, saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
 import { glance, takeInvite } from "../invite-link.js";
-import { showPath } from "../path.js";
+import { sayPath } from "../path.js";
 import { AppsPage } from "./apps-page.js";
 import { FileUploads } from "./file-uploads.js";
 import { GrantsPage } from "./grants-page.js";
@@ -230,7 +230,7 @@ export class TimebusApp extends HTMLElement {
     if (!this.#peer) return;
     const path = pathOfPage();
     const name = this.#called || (this.#status?.name ?? "timebus");
-    document.title = path.length === 0 ? `${name} · timebus` : `${showPath(path)} · ${name}`;
+    document.title = path.length === 0 ? `${name} · timebus` : `${sayPath(path)} · ${name}`;
     const page = pageOf(path);
     this.#showNav(page, path);
     if (path[0] === ".sys") {

@@ -1,7 +1,7 @@
 import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
-import { parsePath, showPath } from "../path.js";
+import { parsePath, sayPath } from "../path.js";
 import { ago, exactTime, writer } from "../words.js";
 import { ProblemCard } from "./problem-card.js";
 
@@ -80,7 +80,7 @@ export class ValueConflicts extends HTMLElement {
     return h(
       "li",
       { class: "stack" },
-      h("a", { href: hrefOf(path) }, showPath(path)),
+      h("a", { href: hrefOf(path) }, sayPath(path)),
       h(
         "ul",
         { class: "sides" },
@@ -90,7 +90,7 @@ export class ValueConflicts extends HTMLElement {
             if (!content) return;
             try {
               await this.peer.put(path, content);
-              this.notices.say(`Kept that value at ${showPath(path)}. It is on disk.`, {
+              this.notices.say(`Kept that value at ${sayPath(path)}. It is on disk.`, {
                 label: "Undo",
                 run: () => this.peer.undo(path),
               });
