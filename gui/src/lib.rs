@@ -22,9 +22,12 @@ const START: &str = "index.html";
 
 /// Every file of `web/`. A test compares this list with the folder.
 const FILES: &[(&str, &[u8])] = embed! {
+    "api/pages.js"
     "api/peer.js"
     "api/problem.js"
+    "api/send.js"
     "api/session.js"
+    "api/told.js"
     "api/watch-socket.js"
     "dom.js"
     "elements/app-card.js"

@@ -10,7 +10,7 @@ import { compareNames, isElsewhere, isName, parsePath, segmentOf, showPath } fro
 const ABSENT = "there is nothing here";
 
 /** @typedef {import("./api/peer.js").Peer} Peer */
-/** @typedef {import("./api/peer.js").Version} Version */
+/** @typedef {import("./api/told.js").Version} Version */
 /** @typedef {import("./path.js").Path} Path */
 /** @typedef {import("./api/watch-socket.js").WatchEvent} WatchEvent */
 /** @typedef {string | number} Step a member's name or an element's index */

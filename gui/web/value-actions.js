@@ -1,8 +1,8 @@
 import { isElsewhere, parsePath, segmentOf, showPath } from "./path.js";
 
 /** @typedef {import("./live-tree.js").TreeNode} TreeNode */
-/** @typedef {import("./api/peer.js").Content} Content */
-/** @typedef {import("./api/peer.js").Version} Version */
+/** @typedef {import("./api/told.js").Content} Content */
+/** @typedef {import("./api/told.js").Version} Version */
 
 /** What can be done with a value, with a way back. */
 export class ValueActions {

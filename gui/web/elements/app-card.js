@@ -2,7 +2,7 @@ import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").App} App */
+/** @typedef {import("../api/told.js").App} App */
 
 /** What an app may do, and a button that agrees. Nothing is installed without it. */
 export class AppCard extends HTMLElement {

@@ -4,8 +4,8 @@ import { openApp } from "../open-app.js";
 import { AppCard } from "./app-card.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").App} App */
-/** @typedef {import("../api/peer.js").AppSource} AppSource */
+/** @typedef {import("../api/told.js").App} App */
+/** @typedef {import("../api/told.js").AppSource} AppSource */
 
 /** What is installed, and what could be. */
 export class AppsPage extends HTMLElement {

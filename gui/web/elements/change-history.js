@@ -5,7 +5,7 @@ import { ago, exactTime, plural, writer } from "../words.js";
 import { nearLabel, parsePath } from "../path.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").Change} Change */
+/** @typedef {import("../api/told.js").Change} Change */
 
 /** Paths that are named for one change. */
 const PATHS_SHOWN = 3;

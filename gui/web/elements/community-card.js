@@ -1,17 +1,18 @@
-import { NOTICES_MAX, hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
+import { NOTICES_MAX } from "../api/peer.js";
 import { h, make } from "../dom.js";
 import { ago, plural, size } from "../words.js";
 import { RootDispute } from "./root-dispute.js";
 
 /**
  * @typedef {object} Known
- * @property {import("../api/peer.js").Community} community
- * @property {import("../api/peer.js").Dispute | null} dispute
- * @property {import("../api/peer.js").Member[]} members
- * @property {{ notices: import("../api/peer.js").Notice[], may_write: boolean }} board
+ * @property {import("../api/told.js").Community} community
+ * @property {import("../api/told.js").Dispute | null} dispute
+ * @property {import("../api/told.js").Member[]} members
+ * @property {{ notices: import("../api/told.js").Notice[], may_write: boolean }} board
  */
 
-/** @typedef {import("../api/peer.js").Community} Community */
+/** @typedef {import("../api/told.js").Community} Community */
 
 /** Members that are named; of more it is said how many there are. */
 const NAMED_MAX = 30;
@@ -69,7 +70,7 @@ export class CommunityCard extends HTMLElement {
     );
   }
 
-  /** @param {Community} community @param {import("../api/peer.js").Notice[]} notices */
+  /** @param {Community} community @param {import("../api/told.js").Notice[]} notices */
   #board(community, notices) {
     const all = notices.map((notice) => this.#notice(community, notice));
     const list = h("ul", { class: "rows" }, all.slice(0, SHOWN_MAX));
@@ -87,7 +88,7 @@ export class CommunityCard extends HTMLElement {
     return board;
   }
 
-  /** @param {Community} community @param {import("../api/peer.js").Notice} notice */
+  /** @param {Community} community @param {import("../api/told.js").Notice} notice */
   #notice({ community, you }, notice) {
     const by = notice.you ? "you" : (notice.by ?? "somebody");
     const when = notice.at_ms ? `, ${ago(notice.at_ms)}` : "";
@@ -101,21 +102,21 @@ export class CommunityCard extends HTMLElement {
     );
   }
 
-  /** Who is in it; whoever organizes it can change that. @param {Community} community @param {import("../api/peer.js").Member[]} members */
+  /** Who is in it; whoever organizes it can change that. @param {Community} community @param {import("../api/told.js").Member[]} members */
   #members({ community, you, title }, members) {
     const shown = members.slice(0, NAMED_MAX);
     const more = members.length > shown.length ? ` and ${members.length - shown.length} more` : "";
     const all = h("p", { class: "small" }, `${shown.map((member) => wordsOfMember(member)).join(", ")}${more}`);
     const others = members.filter((member) => !member.you);
     if (you !== "organizer" || others.length === 0) return all;
-    const remove = (/** @type {import("../api/peer.js").Member} */ { name, key }) => {
+    const remove = (/** @type {import("../api/told.js").Member} */ { name, key }) => {
       const question = `Remove ${name} from ${title ?? "it"}? Nothing new goes to ${name}, who keeps what is there already and may write no more. Whom ${name} let in stays.`;
       return confirm(question) && this.page?.do(() => this.page?.peer?.removeMember(community, key));
     };
-    const promote = (/** @type {import("../api/peer.js").Member} */ { name, key }) =>
+    const promote = (/** @type {import("../api/told.js").Member} */ { name, key }) =>
       confirm(`Make ${name} an organizer, who changes the rules, removes members and makes organizers?`) &&
       this.page?.do(() => this.page?.peer?.makeOrganizer(community, key));
-    const row = (/** @type {import("../api/peer.js").Member} */ member) =>
+    const row = (/** @type {import("../api/told.js").Member} */ member) =>
       h(
         "li",
         { class: "row-head" },
@@ -151,7 +152,7 @@ export class CommunityCard extends HTMLElement {
   }
 }
 
-/** @param {import("../api/peer.js").Community} community */
+/** @param {import("../api/told.js").Community} community */
 function wordsOf(community) {
   const name = community.name ? ` as ${community.name}` : "";
   const reach = community.connected > 0 ? `${community.connected} connected with you` : "nobody of them connected now";
@@ -169,7 +170,7 @@ function wordsOf(community) {
   }
 }
 
-/** @param {NonNullable<import("../api/peer.js").Community["handing"]>} handing */
+/** @param {NonNullable<import("../api/told.js").Community["handing"]>} handing */
 function wordsOfHanding(handing) {
   const end = handing.leaves ? ", then you leave it" : "";
   const nowhere = handing.nowhere > 0 ? ` Nobody has room for ${plural(handing.nowhere, "file")}.` : "";
@@ -177,7 +178,7 @@ function wordsOfHanding(handing) {
   return `${plural(handing.files, "file")}, ${size(handing.bytes)}, go to others before they are held here no longer${end}.${nowhere}`;
 }
 
-/** @param {import("../api/peer.js").Member} member */
+/** @param {import("../api/told.js").Member} member */
 function wordsOfMember(member) {
   if (member.you) return `${member.name} (you)`;
   const state = member.connected ? ", connected" : "";

@@ -1,11 +1,11 @@
-import { hrefOfPage } from "../api/peer.js";
+import { hrefOfPage } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { listed, plural } from "../words.js";
 import { MadeLink } from "./made-link.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").Device} Device */
+/** @typedef {import("../api/told.js").Device} Device */
 
 /** Devices that are named in one line. */
 const NAMED_MAX = 5;

@@ -1,9 +1,9 @@
 import { h } from "../dom.js";
 import { plural, size } from "../words.js";
 
-/** @typedef {import("../api/peer.js").Files} Files */
-/** @typedef {import("../api/peer.js").Transfer} Transfer */
-/** @typedef {import("../api/peer.js").Upload} Upload */
+/** @typedef {import("../api/told.js").Files} Files */
+/** @typedef {import("../api/told.js").Transfer} Transfer */
+/** @typedef {import("../api/told.js").Upload} Upload */
 /** @typedef {"up" | "down"} Way */
 
 const BYTES_PER_MB = 1_000_000;
@@ -188,12 +188,12 @@ export function howFar({ state, hash, bytes_total, bytes_here, problem }, name, 
   ];
 }
 
-/** A file that came. @param {import("../api/peer.js").Came} file */
+/** A file that came. @param {import("../api/told.js").Came} file */
 function came(file) {
   return h("li", { class: "row-head" }, h("strong", {}, file.path ?? file.hash), h("span", { class: "state" }, saysCame(file)));
 }
 
-/** When a file came, in what time and from whom, in a line. @param {import("../api/peer.js").Came} file */
+/** When a file came, in what time and from whom, in a line. @param {import("../api/told.js").Came} file */
 export function saysCame({ bytes_total, sources, took_ms, at_ms }) {
   const at = new Date(at_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   const last = sources.reduce((sum, { bytes }) => sum + bytes, 0);

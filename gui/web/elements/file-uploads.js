@@ -1,11 +1,11 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h } from "../dom.js";
 import { labelOf, sayPath, segmentOf, showPath } from "../path.js";
 import { plural, size } from "../words.js";
 
 /** @typedef {import("../path.js").Path} Path */
-/** @typedef {import("../api/peer.js").Version} Version */
+/** @typedef {import("../api/told.js").Version} Version */
 /** @typedef {{ version: Version, below: number }} Standing */
 /**
  * A file that somebody chose.

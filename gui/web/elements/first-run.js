@@ -1,4 +1,4 @@
-import { curlLine, curlRead, hrefOfPage } from "../api/peer.js";
+import { curlLine, curlRead, hrefOfPage } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { parsePath } from "../path.js";

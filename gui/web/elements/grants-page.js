@@ -1,4 +1,4 @@
-import { hrefOf, hrefOfPage } from "../api/peer.js";
+import { hrefOf, hrefOfPage } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h, make, withCode } from "../dom.js";
 import { keepApart } from "../keep-apart.js";
@@ -8,8 +8,8 @@ import { LivePage } from "./live-page.js";
 import { PathInput } from "./path-input.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").Grant} Grant */
-/** @typedef {{ grants: Grant[], names: string[], devices: import("../api/peer.js").Device[] }} Shown */
+/** @typedef {import("../api/told.js").Grant} Grant */
+/** @typedef {{ grants: Grant[], names: string[], devices: import("../api/told.js").Device[] }} Shown */
 
 /** What can be given, and asked about. @type {[string, string][]} */
 const MAY = [

@@ -1,12 +1,12 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { h, make } from "../dom.js";
 import { parsePath } from "../path.js";
 import { ago, exactTime, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 import { UnheardList } from "./unheard-list.js";
 
-/** @typedef {import("../api/peer.js").Inbox} Inbox */
-/** @typedef {import("../api/peer.js").Left} Left */
+/** @typedef {import("../api/told.js").Inbox} Inbox */
+/** @typedef {import("../api/told.js").Left} Left */
 /** @typedef {{ inbox: Inbox, own: string, lists: import("./unheard-list.js").Lists }} Shown */
 
 /** Letters of what somebody says that are shown at once. */

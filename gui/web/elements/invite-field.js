@@ -1,4 +1,4 @@
-import { hrefOfInvite } from "../api/peer.js";
+import { hrefOfInvite } from "../api/pages.js";
 import { h } from "../dom.js";
 import { payloadOf } from "../invite-link.js";
 

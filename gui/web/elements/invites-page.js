@@ -1,4 +1,4 @@
-import { hrefOf, pathOfInvite } from "../api/peer.js";
+import { hrefOf, pathOfInvite } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { keepApart } from "../keep-apart.js";
@@ -8,7 +8,7 @@ import { MadeLink, wordsOfInvite } from "./made-link.js";
 import { PathInput } from "./path-input.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").Invite} Invite */
+/** @typedef {import("../api/told.js").Invite} Invite */
 
 /** What a link can let somebody do, and what the path is that belongs to it. @type {[string, string, string][]} */
 const KINDS = [
@@ -61,7 +61,7 @@ export class InvitesPage extends HTMLElement {
     const of = h("label", { for: "invite-community", hidden: true }, h("span", {}, "Which community"), community);
     void this.peer?.communities().then(
       (all) => {
-        const option = (/** @type {import("../api/peer.js").Community} */ one) =>
+        const option = (/** @type {import("../api/told.js").Community} */ one) =>
           h("option", { value: one.community }, one.title ?? one.petname ?? `${one.community.slice(0, 8)}…`);
         community.replaceChildren(...all.map(option));
         // Who is in none lets nobody in to one.
@@ -107,7 +107,7 @@ export class InvitesPage extends HTMLElement {
         // Whoever takes the link takes the app from where it is published.
         const published = this.app && app.checked ? await this.peer?.publishApp(this.app) : null;
         const [space, path] = splitSpace(where.hidden ? "/" : this.#path.value);
-        /** @type {import("../api/peer.js").Wish} */
+        /** @type {import("../api/told.js").Wish} */
         const wish = {
           role,
           path,

@@ -1,4 +1,4 @@
-import { hrefOf, hrefOfPage, joinAtHome, joinByProgram, programOffered } from "../api/peer.js";
+import { hrefOf, hrefOfPage, joinAtHome, joinByProgram, programOffered } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { openApp } from "../open-app.js";
@@ -12,7 +12,7 @@ import { isRefused, wordsOfSpace } from "./people-page.js";
 import { ProblemCard } from "./problem-card.js";
 
 /** @typedef {import("../invite-link.js").Glance} Glance */
-/** @typedef {import("../api/peer.js").Space} Space */
+/** @typedef {import("../api/told.js").Space} Space */
 
 /** How often an app is looked for that is on its way, and how long between. */
 const TRIES_MAX = 8;

@@ -2,7 +2,7 @@ import { h, make } from "../dom.js";
 import { exactTime, plural, size } from "../words.js";
 import { QrCode } from "./qr-code.js";
 
-/** @typedef {import("../api/peer.js").Invite} Invite */
+/** @typedef {import("../api/told.js").Invite} Invite */
 
 /** A link that was just made, with what it means for whoever gets it. */
 export class MadeLink extends HTMLElement {

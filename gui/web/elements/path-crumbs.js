@@ -1,4 +1,4 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { h, make } from "../dom.js";
 import { isElsewhere, labelOf } from "../path.js";
 import { PathStanding } from "./path-standing.js";

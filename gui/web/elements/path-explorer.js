@@ -1,4 +1,4 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { flash, h, later, make } from "../dom.js";
 import { LiveTree } from "../live-tree.js";
@@ -43,7 +43,7 @@ export class PathExplorer extends HTMLElement {
   uploads = /** @type {any} */ (null);
   /** @type {Path} */
   path = [];
-  /** @type {import("../api/peer.js").Status | null} */
+  /** @type {import("../api/told.js").Status | null} */
   status = null;
   /** What the own space is called. */
   home = "Home";
@@ -463,7 +463,7 @@ export class PathExplorer extends HTMLElement {
     }
   }
 
-  /** @param {import("../api/peer.js").Conflict[]} conflicts */
+  /** @param {import("../api/told.js").Conflict[]} conflicts */
   #found(conflicts) {
     const paths = new Set(conflicts.map((conflict) => conflict.path));
     const differs = paths.size !== this.#conflicts.size;

@@ -1,4 +1,4 @@
-import { goTo, hrefOf, hrefOfPage, hrefOfSharing } from "../api/peer.js";
+import { goTo, hrefOf, hrefOfPage, hrefOfSharing } from "../api/pages.js";
 import { h } from "../dom.js";
 import { keepApart } from "../keep-apart.js";
 import { isElsewhere, isWorkedOut, parsePath, showPath } from "../path.js";
@@ -7,9 +7,9 @@ import { stateOfSpace } from "./people-page.js";
 import { wordsOfDispute } from "./root-dispute.js";
 
 /** @typedef {import("../path.js").Path} Path */
-/** @typedef {import("../api/peer.js").Grant} Grant */
-/** @typedef {import("../api/peer.js").Apart} Apart */
-/** @typedef {import("../api/peer.js").Space} Space */
+/** @typedef {import("../api/told.js").Grant} Grant */
+/** @typedef {import("../api/told.js").Apart} Apart */
+/** @typedef {import("../api/told.js").Space} Space */
 
 /** Names that are said; of more it is said how many there are. */
 const NAMED_MAX = 4;

@@ -133,7 +133,7 @@ export class PeerPage extends HTMLElement {
   }
 }
 
-/** @param {import("../api/peer.js").Status} status */
+/** @param {import("../api/told.js").Status} status */
 function facts(status) {
   /** @type {[string, (Node | string)[]][]} */
   const lines = [

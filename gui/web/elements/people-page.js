@@ -1,4 +1,4 @@
-import { hrefOf, hrefOfPage } from "../api/peer.js";
+import { hrefOf, hrefOfPage } from "../api/pages.js";
 import { h, make } from "../dom.js";
 import { CommunityCard } from "./community-card.js";
 import { InviteField } from "./invite-field.js";
@@ -8,13 +8,13 @@ import { OwnName } from "./own-name.js";
 import { RootDispute } from "./root-dispute.js";
 import { UnheardList } from "./unheard-list.js";
 
-/** @typedef {import("../api/peer.js").Space} Space */
-/** @typedef {import("../api/peer.js").Neighbour} Neighbour */
+/** @typedef {import("../api/told.js").Space} Space */
+/** @typedef {import("../api/told.js").Neighbour} Neighbour */
 
 /** @typedef {import("./community-card.js").Known} Known */
 
-/** @typedef {import("../api/peer.js").Cost} Cost */
-/** @typedef {import("../api/peer.js").Dispute} Dispute */
+/** @typedef {import("../api/told.js").Cost} Cost */
+/** @typedef {import("../api/told.js").Dispute} Dispute */
 /** @typedef {import("./unheard-list.js").Lists} Lists */
 /**
  * @typedef {{ spaces: Space[], gave: [string, string[]][], neighbours: Neighbour[], costs: Cost[], lists: Lists, communities: Known[], disputes: Dispute[] }} Shown
@@ -36,7 +36,7 @@ export class PeoplePage extends LivePage {
   #shut = h("div", { class: "stack" });
   #communities = h("ul", { class: "rows" });
   #peers = h("ul", { class: "rows" });
-  /** @type {Map<string, import("../api/peer.js").Cost>} */
+  /** @type {Map<string, import("../api/told.js").Cost>} */
   #costs = new Map();
   /** What somebody opened on the cards of communities, which are drawn anew with each change. @type {Set<string>} */
   opened = new Set();
@@ -87,7 +87,7 @@ export class PeoplePage extends LivePage {
       peer.communities().catch(() => []),
       peer.disputes().catch(() => []),
     ]);
-    const know = async (/** @type {import("../api/peer.js").Community} */ community) => ({
+    const know = async (/** @type {import("../api/told.js").Community} */ community) => ({
       community,
       dispute: disputes.find(({ space }) => space === community.community) ?? null,
       members: await peer.members(community.community).catch(() => []),
@@ -113,7 +113,7 @@ export class PeoplePage extends LivePage {
     const is_any = lists.muted.length + lists.blocked.length > 0;
     // Who may keep nothing more has no card if nothing of his is followed.
     const shut = costs.filter(({ bytes_max, key }) => bytes_max === 0 && !key.startsWith("app:"));
-    const let_in = (/** @type {import("../api/peer.js").Cost} */ { key, name }) =>
+    const let_in = (/** @type {import("../api/told.js").Cost} */ { key, name }) =>
       h(
         "li",
         { class: "row-head" },
@@ -304,7 +304,7 @@ export function wordsOfSpace(space) {
   return [stateOfSpace(space), ...taken].join("; ");
 }
 
-/** What the owner may do somewhere, each right once. @param {import("../api/peer.js").Grant[]} grants */
+/** What the owner may do somewhere, each right once. @param {import("../api/told.js").Grant[]} grants */
 function wordsOfGiven(grants) {
   const own = grants.filter(({ name, live }) => name === "you" && live);
   const words = own.map(({ can, path }) => {

@@ -1,4 +1,4 @@
-import { hrefOf, hrefOfPage } from "../api/peer.js";
+import { hrefOf, hrefOfPage } from "../api/pages.js";
 import { h, withCode } from "../dom.js";
 
 /** @typedef {import("../api/problem.js").Problem} Problem */
@@ -26,7 +26,7 @@ export class ProblemCard extends HTMLElement {
   }
 }
 
-/** The pages that words name, as they are called at the top. @type {Record<string, import("../api/peer.js").PageName>} */
+/** The pages that words name, as they are called at the top. @type {Record<string, import("../api/pages.js").PageName>} */
 const PAGES = { People: "people", Rights: "grants", Invite: "invites", Apps: "apps", Requests: "requests", "This peer": "peer" };
 const NAMED = /\b(People|Rights|Invite|Apps|Requests|This peer)\b(?= (?:shows|says|lists|tells)\b)/;
 

@@ -1,4 +1,5 @@
-import { fileOfAnybody, hrefOf, pathOfPage, readByAnybody } from "../api/peer.js";
+import { hrefOf, pathOfPage } from "../api/pages.js";
+import { fileOfAnybody, readByAnybody } from "../api/peer.js";
 import { h, make } from "../dom.js";
 import { labelOf, segmentOf, showPath } from "../path.js";
 import { plural, preview } from "../words.js";

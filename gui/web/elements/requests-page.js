@@ -2,7 +2,7 @@ import { h } from "../dom.js";
 import { plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 
-/** @typedef {import("../api/peer.js").Held} Held */
+/** @typedef {import("../api/told.js").Held} Held */
 
 /** What "from now on" can let somebody keep in all; two of these are offered that are enough for what waits. */
 const MORE_BYTES = [1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000, 100_000_000_000, 1_000_000_000_000];

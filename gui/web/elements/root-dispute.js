@@ -1,6 +1,6 @@
 import { h, withCode } from "../dom.js";
 
-/** @typedef {import("../api/peer.js").Dispute} Dispute */
+/** @typedef {import("../api/told.js").Dispute} Dispute */
 
 /** That it is in dispute who the root of a space is, what that means, and what to do next. */
 export class RootDispute extends HTMLElement {

@@ -1,4 +1,5 @@
-import { Peer, appOfPage, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoinPage } from "../api/peer.js";
+import { appOfPage, hrefOf, hrefOfPage, isJoinPage, pageOf, pathOfLink, pathOfPage } from "../api/pages.js";
+import { Peer, login } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { inboxSeen, saveInboxSeen, saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
@@ -31,7 +32,7 @@ export class TimebusApp extends HTMLElement {
 
   /** @type {Peer | null} */
   #peer = null;
-  /** @type {import("../api/peer.js").Status | null} */
+  /** @type {import("../api/told.js").Status | null} */
   #status = null;
   /** What the owner says that he is called. */
   #called = "";
@@ -210,7 +211,7 @@ export class TimebusApp extends HTMLElement {
     this.#showNav(pageOf(path), path);
   }
 
-  /** What was in the inbox is no news any more. @param {import("../api/peer.js").Left[]} notices */
+  /** What was in the inbox is no news any more. @param {import("../api/told.js").Left[]} notices */
   #seen(notices) {
     saveInboxSeen(Math.max(inboxSeen(), ...notices.map(({ at_ms }) => at_ms)));
     if (this.#unseen === 0) return;
@@ -279,7 +280,7 @@ export class TimebusApp extends HTMLElement {
     );
   }
 
-  /** @param {import("../api/peer.js").PageName | null} page @param {Path} path */
+  /** @param {import("../api/pages.js").PageName | null} page @param {Path} path */
   #showNav(page, path) {
     /** @type {[string, string, boolean][]} */
     const links = [

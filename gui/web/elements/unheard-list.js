@@ -1,4 +1,4 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { h } from "../dom.js";
 
 /** @typedef {{ muted: { who: string, name: string }[], blocked: { who: string, name: string }[] }} Lists */

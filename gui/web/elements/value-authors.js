@@ -1,4 +1,5 @@
-import { AUTHORED_MAX, hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
+import { AUTHORED_MAX } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { nearLabel, parsePath, showPath } from "../path.js";

@@ -1,12 +1,12 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { parsePath, sayPath } from "../path.js";
 import { ago, exactTime, writer } from "../words.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").Conflict} Conflict */
-/** @typedef {import("../api/peer.js").Side} Side */
+/** @typedef {import("../api/told.js").Conflict} Conflict */
+/** @typedef {import("../api/told.js").Side} Side */
 
 /** Places in conflict that are shown at once. */
 const PLACES_MAX = 20;

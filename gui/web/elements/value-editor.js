@@ -3,7 +3,7 @@ import { h, make } from "../dom.js";
 import { preview } from "../words.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** @typedef {import("../api/peer.js").Content} Content */
+/** @typedef {import("../api/told.js").Content} Content */
 
 const JSON_TYPE = "application/json";
 let editors = 0;
@@ -213,7 +213,7 @@ function kindOf(value) {
 
 /**
  * What an editor shows for a value that was read.
- * @param {import("../api/peer.js").Reading} reading
+ * @param {import("../api/told.js").Reading} reading
  * @param {string} path
  * @returns {{ text: string, isText: boolean, mime: string | null }}
  */

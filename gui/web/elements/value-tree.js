@@ -1,4 +1,4 @@
-import { hrefOf } from "../api/peer.js";
+import { hrefOf } from "../api/pages.js";
 import { flash, h, make } from "../dom.js";
 import { isElsewhere, showPath } from "../path.js";
 import { fileOf, plural, preview } from "../words.js";
