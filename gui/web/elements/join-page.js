@@ -181,8 +181,9 @@ export class JoinPage extends HTMLElement {
     const is_member = glance.role === "member";
     if (is_member) void peer.ownName().then((name) => (carried.value ||= name));
     const here = h("div", { class: "stack" });
-    void this.#saysWhatIsHere(peer, glance, here);
     const button = h("button", { type: "button", class: "main" }, glance.app ? "Join, and look at the app" : "Join");
+    // Whoever has it already has no need to.
+    void this.#saysWhatIsHere(peer, glance, here).then((is_here) => button.classList.toggle("main", !is_here));
     const going = h("p", { role: "status", class: "loading", hidden: true }, `Asking the peer of ${glance.inviter || "whoever invited you"}…`);
     const wrong = h("div", {});
     button.addEventListener("click", async () => {
@@ -207,14 +208,18 @@ export class JoinPage extends HTMLElement {
     );
   }
 
-  /** Who has the space already is told so: by the link he may get more. @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {HTMLElement} place */
+  /**
+   * Who has the space already is told so: by the link he may get more.
+   * @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {HTMLElement} place @returns {Promise<boolean>} whether it is here
+   */
   async #saysWhatIsHere(peer, glance, place) {
     const space = (await peer.spaces().catch(() => [])).find(({ space, is_followed }) => space === glance.space && is_followed);
-    if (!space || isRefused(space)) return;
+    if (!space || isRefused(space)) return false;
     place.replaceChildren(
       h("p", { class: "note" }, `You have this already: ${wordsOfSpace(space)}. Join once more only if the link gives more than you have.`),
       h("div", { class: "buttons" }, ...this.#places(glance, space)),
     );
+    return true;
   }
 
   /**

@@ -9,7 +9,7 @@ export class OwnName extends HTMLElement {
   /** Whether it is saved by a button of its own, and not together with something else. */
   has_button = true;
   #saved = "";
-  #input = h("input", { type: "text", maxLength: 64, autocomplete: "name", placeholder: "Ada" });
+  #input = h("input", { type: "text", maxLength: 64, autocomplete: "name", placeholder: "Your name" });
   #said = h("span", { role: "status", class: "soft small" });
 
   connectedCallback() {
@@ -23,7 +23,7 @@ export class OwnName extends HTMLElement {
     this.replaceChildren(
       this.has_button
         ? h("form", { class: "stack", onsubmit: save }, label, h("div", { class: "buttons" }, h("button", {}, "Save the name"), this.#said))
-        : label,
+        : h("div", { class: "stack" }, label, h("p", { class: "soft small" }, "Without a name others see three words that come of your key.")),
     );
     void this.peer?.ownName().then((name) => {
       this.#saved = name;
