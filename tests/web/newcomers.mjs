@@ -154,13 +154,24 @@ await withBrowser(async (browser) => {
   await onPhone(a, "no-link");
   await a.getByRole("button", { name: "See what it says" }).click();
   await a.getByText("You made this link").waitFor();
-  // Why somebody may something is seen where it was asked.
+  // Why somebody may something is seen where it was asked, also if what stands above comes later.
+  let seen = () => {};
+  const was_seen = new Promise((resolve) => (seen = () => resolve(null)));
+  await a.route(/\/\.sys\/grants$/, async (route) => {
+    if (route.request().resourceType() === "fetch") await was_seen;
+    return route.fallback();
+  });
   await a.goto(at(ada, "/.sys/grants"));
   await a.getByLabel("This path", { exact: true }).fill("/diary");
   await a.getByRole("button", { name: "Ask why" }).click();
   const answer = a.getByText("yes: you may read /diary");
   await answer.waitFor();
-  await until("it is in sight", () => answer.evaluate((line) => line.getBoundingClientRect().bottom <= innerHeight));
+  const inSight = () => answer.evaluate((line) => line.getBoundingClientRect().bottom <= innerHeight);
+  await until("it is in sight", inSight);
+  seen();
+  await a.getByText("given by you").first().waitFor();
+  await until("it is in sight still", inSight);
+  await a.unroute(/\/\.sys\/grants$/);
 
   // What everybody may read shows to everybody, beside what its owner has to do.
   await put(ada, "/pub/hello", "to all");

@@ -31,6 +31,12 @@ const GONE_ON = "nothing that is here would be hidden: there is nothing of their
 /** Changes that would be hidden which are named. */
 const HIDDEN_MAX = 5;
 
+/** Whether something is there and can be seen. @param {HTMLElement} element */
+function isInSight(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return element.childElementCount > 0 && top >= 0 && bottom <= innerHeight;
+}
+
 /** @param {[string, string][]} all */
 const options = (all) => all.map(([value, words]) => h("option", { value }, words));
 
@@ -88,6 +94,7 @@ export class GrantsPage extends LivePage {
 
   /** @param {Shown} shown */
   draw({ grants, names, devices }) {
+    const is_read = isInSight(this.#why);
     this.#devices = new Map(devices.map(({ device, name }) => [device, name]));
     this.#names.replaceChildren(...names.map((value) => h("option", { value })));
     const of = new Map(grants.map((grant) => [grant.id, grant]));
@@ -103,6 +110,8 @@ export class GrantsPage extends LivePage {
           ]
         : []),
     );
+    // What is drawn above an answer takes it from nobody.
+    if (is_read) this.#why.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {Grant} grant @param {Map<string, Grant>} of */

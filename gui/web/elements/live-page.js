@@ -17,6 +17,9 @@ export class LivePage extends HTMLElement {
   notices = null;
   #problem = h("div", {});
   #drawn = "";
+  /** How often it was read, and which of these is drawn: an answer that was overtaken is old. */
+  #asked = 0;
+  #newest = 0;
   /** Whether something waits to be drawn until nobody types. */
   #waits = false;
   /** Whoever leaves a field may be about to press a button. */
@@ -57,8 +60,11 @@ export class LivePage extends HTMLElement {
 
   async show() {
     if (!this.peer) return;
+    const number = (this.#asked += 1);
     try {
       const value = await this.read(this.peer);
+      if (number < this.#newest) return;
+      this.#newest = number;
       const now = JSON.stringify(value);
       this.#waits = now !== this.#drawn && this.querySelector("input:focus") !== null;
       if (now === this.#drawn || this.#waits) return;
