@@ -125,6 +125,40 @@ await withBrowser(async (browser) => {
   same(await field.evaluate((field) => field.matches(":focus")), true, "nothing is drawn over what is typed");
   await field.blur();
   await page.getByLabel("What you call Rob").waitFor();
+  // Whether or not anything else happens then; and of two answers the one counts that was asked for last.
+  const shown = await page.evaluate(async () => {
+    const { LivePage } = await import("/.gui/elements/live-page.js");
+    const answers = [];
+    class Typed extends LivePage {
+      shown = [];
+      frame = () => [document.createElement("input")];
+      read = () => new Promise((resolve) => answers.push(resolve));
+      draw = (value) => this.shown.push(value);
+    }
+    customElements.define("typed-page", Typed);
+    const typed = Object.assign(new Typed(), { peer: { heed: () => () => {} } });
+    document.body.append(typed);
+    const later = typed.show();
+    answers[1]("second");
+    await later;
+    answers[0]("first");
+    const field = typed.querySelector("input");
+    field.focus();
+    const last = typed.show();
+    answers[2]("third");
+    await last;
+    const before = [...typed.shown];
+    field.blur();
+    const until = async (is_so) => {
+      for (let tries = 0; !is_so() && tries < 500; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    await until(() => answers.length > 3);
+    answers[3]?.("third");
+    await until(() => typed.shown.length > 1);
+    typed.remove();
+    return [before, typed.shown];
+  });
+  same(shown, [["second"], ["second", "third"]], "what was drawn");
   await shot(page, "uploads-people-1280");
   await accessible(page, "a guest on the people page");
 
