@@ -211,6 +211,7 @@ await withBrowser(async (browser) => {
   await b.locator("path-standing").getByText("Up to date, changes come at once from Ada.").waitFor();
   await b.goto(at(bob, `/.join#${payloadOf(link)}`));
   await b.getByText("You have this already: up to date").waitFor();
+  same(await b.getByRole("button", { name: "Join", exact: true }).evaluate((button) => button.classList.contains("main")), false, "joining once more is urged");
   await onPhone(b, "again");
   await b.getByRole("link", { name: "Go to /diary" }).click();
   await b.getByText("monday").first().waitFor();
