@@ -77,15 +77,15 @@ impl Reader {
         }
     }
 
-    /// Counts a stream of nobody in particular.
+    /// Counts a stream of his, over whatever connection.
     ///
     /// # Errors
     ///
-    /// 429 when as many are open at his address as may be.
-    pub(crate) fn count_stream(self, peer: &Peer) -> Result<Option<OriginCount>, Problem> {
+    /// 429 when as many are open for his key, or at the address of nobody in particular, as may be.
+    pub(crate) fn count_stream(self, peer: &Peer) -> Result<OriginCount, Problem> {
         match self {
-            Self::Key(_) => Ok(None),
-            Self::Address(address) => peer.count_origin(Of::Streams, &address.to_string()).map(Some),
+            Self::Key(key) => peer.count_origin(Of::KeyStreams, &key.to_string()),
+            Self::Address(address) => peer.count_origin(Of::Streams, &address.to_string()),
         }
     }
 

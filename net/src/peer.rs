@@ -54,6 +54,8 @@ pub struct PeerConfig {
     /// Subscriptions of nobody in particular at once to one address, for what anyone may read. Default 256: a household, or a
     /// program in front of the peer that many ask through.
     pub address_subscriptions_max: usize,
+    /// Subscriptions of one guest's key at once, over all his connections. Default 2 048, as many as two sockets may have.
+    pub key_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
     /// Bytes of other people's files that are kept once they were fetched, with those of all personas. Default 1 GB; those that are
@@ -85,6 +87,7 @@ impl Default for PeerConfig {
             origin_connections_max: 1024,
             origin_subscriptions_max: 2048,
             address_subscriptions_max: 256,
+            key_subscriptions_max: 2048,
             body_bytes_max: 64 * 1024 * 1024,
             cached_files_bytes_max: crate::blobs::cache::CACHE_BYTES_MAX,
             spot_check_every: Duration::from_secs(60),
@@ -455,6 +458,7 @@ impl Peer {
             Of::Connections => (self.0.config.origin_connections_max, StatusCode::SERVICE_UNAVAILABLE, "connections"),
             Of::Subscriptions => (self.0.config.origin_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
             Of::Streams => (self.0.config.address_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
+            Of::KeyStreams => (self.0.config.key_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
             Of::Uploads => (GUEST_UPLOADS_MAX, StatusCode::TOO_MANY_REQUESTS, "uploads"),
         };
         let mut origins = lock(&self.0.origins);
@@ -502,6 +506,8 @@ pub(crate) enum Of {
     Subscriptions,
     /// Subscriptions of nobody in particular, of an address in place of an origin.
     Streams,
+    /// Those of a guest, of his key in place of an origin.
+    KeyStreams,
     /// Files that are being brought by guests, of a key in place of an origin.
     Uploads,
 }

@@ -314,7 +314,7 @@ impl Watch {
     pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
         let Start { who, reader, space, path, form, client, merge, is_whole, from, window, origin } = start;
         who.may_look(peer, space, path)?;
-        let of_address = reader.map(|reader| reader.count_stream(peer)).transpose()?.flatten();
+        let of_reader = reader.map(|reader| reader.count_stream(peer)).transpose()?;
         let feed = peer.store.feed(space, path);
         let number = feed.end();
         let mut watch = Self {
@@ -336,7 +336,7 @@ impl Watch {
             first: VecDeque::new(),
             seat: None,
             feed,
-            _counted: (Counted::new(peer, |counters| &counters.subscriptions), [origin, of_address]),
+            _counted: (Counted::new(peer, |counters| &counters.subscriptions), [origin, of_reader]),
         };
         watch.again = peer.store.told_again();
         let rows = peer.store.snapshot();

@@ -244,7 +244,7 @@ struct Socket {
     watches: Vec<(u64, Watch, Option<Stay>)>,
     /// Watches of values that are worked out, and what ends each; `None` says that one has ended.
     computed: SelectAll<BoxStream<'static, (u64, Option<Vec<Bytes>>)>>,
-    computing: Vec<(u64, AbortHandle, Option<OriginCount>)>,
+    computing: Vec<(u64, AbortHandle, Counts)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -258,14 +258,22 @@ struct Socket {
     stopped: BoxFuture<'static, (CloseCode, &'static str)>,
     ticks: tokio::time::Interval,
     heard: tokio::time::Instant,
-    /// Since when the other side takes nothing. Who reads slowly answers a ping only after all that came before it, and
-    /// is not taken for dead; TCP notices those who are.
-    blocked: Option<tokio::time::Instant>,
+    /// Whether the other side takes nothing now. Who reads slowly answers a ping only after all that came before it, and is not taken
+    /// for dead; who takes nothing at all for as long as between signs of life is.
+    blocked: Option<Blocked>,
     /// Whether what came made no sense, so that nothing more is read.
     is_broken: bool,
     held: Held,
     #[cfg(test)]
     is_echo: bool,
+}
+
+/// Since when the other side does not take all that waits.
+struct Blocked {
+    since: tokio::time::Instant,
+    /// When it took something last, and how much it had taken then.
+    last: tokio::time::Instant,
+    taken: u64,
 }
 
 /// Why a socket ends: with a goodbye, or without one.
@@ -278,7 +286,7 @@ enum Done {
     /// The space that the message with this id names is here, or at least known: this peer can act on the message.
     Reached(u64, Peer, Fields),
     /// A watch of a value that is worked out can begin.
-    Watching(u64, Box<Computed>, Option<OriginCount>),
+    Watching(u64, Box<Computed>, Counts),
     /// A watch cannot begin.
     Refused(u64, Problem),
     /// What was read in a turn: a message.
@@ -286,6 +294,9 @@ enum Done {
     /// The same: what a watch begins with.
     Begun(u64, Result<Box<Watch>, Problem>, Option<Stay>),
 }
+
+/// A watch, as it is counted of the web origin and of whoever asks.
+type Counts = [Option<OriginCount>; 2];
 
 /// What to do after a message.
 enum Next {
@@ -356,14 +367,24 @@ impl Socket {
             }
             match self.wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
-                    if self.blocked.take().is_some_and(|since| since.elapsed() >= WAITED) {
+                    if self.blocked.take().is_some_and(|blocked| blocked.since.elapsed() >= WAITED) {
                         self.heard = tokio::time::Instant::now();
                     }
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
                 Poll::Pending => {
-                    self.blocked.get_or_insert_with(tokio::time::Instant::now);
-                    return Poll::Pending;
+                    let (now, taken) = (tokio::time::Instant::now(), self.wire.taken());
+                    let blocked = self.blocked.get_or_insert(Blocked { since: now, last: now, taken });
+                    if blocked.taken != taken {
+                        (blocked.last, blocked.taken) = (now, taken);
+                    }
+                    if blocked.last.elapsed() > Duration::from_secs(self.peer.config.heartbeat_s) {
+                        return Poll::Ready(None);
+                    }
+                    if self.ticks.poll_tick(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    continue;
                 }
             }
             self.gather(cx);
@@ -835,7 +856,9 @@ impl Socket {
             let detail = format!("one socket of a guest may have {GUEST_COMPUTED_MAX} of what is worked out, as /.auth");
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", detail));
         }
-        let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
+        let of_origin = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
+        let of_reader = self.reader().map(|reader| reader.count_stream(peer)).transpose()?;
+        let counted = [of_origin, of_reader];
         self.coming.push(id);
         let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
@@ -847,7 +870,7 @@ impl Socket {
         Ok(())
     }
 
-    fn begin(&mut self, id: u64, watch: Computed, counted: Option<OriginCount>) -> Result<(), Problem> {
+    fn begin(&mut self, id: u64, watch: Computed, counted: Counts) -> Result<(), Problem> {
         self.has_room(id)?;
         let news = watch.stream().map(move |bytes| (id, Some(bytes))).chain(futures_util::stream::once(async move { (id, None) }));
         let (news, ends) = futures_util::stream::abortable(news);

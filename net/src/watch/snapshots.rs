@@ -187,16 +187,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_has_so_many_streams_at_one_address() {
+    async fn nobody_has_so_many_streams_at_one_address_or_with_one_key() {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let peer = peer(home.path(), PeerConfig { address_subscriptions_max: 2, ..PeerConfig::default() });
+        let peer = peer(home.path(), PeerConfig { address_subscriptions_max: 2, key_subscriptions_max: 3, ..PeerConfig::default() });
         let guest = Reader::Key(timebus_identity::PublicKey::from_bytes([1; 32]));
+        let other = Reader::Key(timebus_identity::PublicKey::from_bytes([2; 32]));
         let mut open: Vec<Watch> = (0..2).map(|_| watch(&peer, Some(at(1)), "/x", Form::Events).expect("room")).collect();
         let refused = watch(&peer, Some(at(1)), "/x", Form::Events).err().expect("no room");
         assert_eq!((refused.status.as_u16(), refused.kind), (429, "subscriptions"));
-        for reader in [Some(at(2)), Some(guest), None] {
-            open.extend((0..2).map(|_| watch(&peer, reader, "/x", Form::Events).expect("room")));
+        for (reader, count) in [(Some(at(2)), 2), (Some(guest), 3), (None, 4)] {
+            open.extend((0..count).map(|_| watch(&peer, reader, "/x", Form::Events).expect("room")));
         }
+        // Nor with one key, by whatever connections.
+        let refused = watch(&peer, Some(guest), "/x", Form::Events).err().expect("no room");
+        assert_eq!((refused.status.as_u16(), refused.kind), (429, "subscriptions"));
+        assert!(watch(&peer, Some(other), "/x", Form::Events).is_ok());
         open.remove(0);
         assert!(watch(&peer, Some(at(1)), "/x", Form::Events).is_ok());
         peer.stop();

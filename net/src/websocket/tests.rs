@@ -54,10 +54,14 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_with(PeerConfig::default()).await
+    }
+
+    async fn start_with(config: PeerConfig) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let lock = lock_home(home.path()).expect("a free home");
         let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
-        let peer = Peer::new(store, Token::generate(), PeerConfig::default());
+        let peer = Peer::new(store, Token::generate(), config);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let serving = tokio::spawn(crate::server::serve(peer.clone(), vec![listener], std::future::pending()));
@@ -389,6 +393,18 @@ fn fragments(kind: u8, payload: &[u8], len: usize) -> Vec<Vec<u8>> {
     let last = payload.len().div_ceil(len).max(1) - 1;
     let pieces = payload.chunks(len).enumerate();
     pieces.map(|(at, chunk)| frame(if at == 0 { kind } else { CONTINUATION } | if at == last { FIN } else { 0 }, chunk)).collect()
+}
+
+/// Whoever takes nothing of what waits for him is gone, or wants the peer to keep it for ever.
+#[tokio::test]
+async fn who_takes_nothing_for_the_time_of_a_heartbeat_is_let_go() {
+    let running = Running::start_with(PeerConfig { heartbeat_s: 1, ..PeerConfig::default() }).await;
+    let mut stream = running.connect().await;
+    let large = frame(FIN | BINARY, &vec![7; MESSAGE_BYTES_MAX]);
+    // More than systems keep for both sides; nothing of what comes back is read.
+    let write = async { while stream.write_all(&large).await.is_ok() {} };
+    tokio::time::timeout(TIMEOUT, write).await.expect("the peer ends the connection");
+    running.stop().await;
 }
 
 /// The suite's performance cases as what they say beside numbers: whatever the fragments and the pieces on the wire, the

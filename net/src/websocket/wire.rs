@@ -39,6 +39,8 @@ pub(super) struct Wire {
     outbox: Bytes,
     /// What is written after that.
     behind: VecDeque<Bytes>,
+    /// Bytes that the system has taken.
+    taken: u64,
 }
 
 impl Wire {
@@ -47,7 +49,7 @@ impl Wire {
             Ok(parts) => (Io::Tcp(parts.io.into_inner().into_inner()), parts.read_buf),
             Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
         };
-        Self { io, inbox, outbox: Bytes::new(), behind: VecDeque::new() }
+        Self { io, inbox, outbox: Bytes::new(), behind: VecDeque::new(), taken: 0 }
     }
 
     /// Whether everything was handed to the system.
@@ -80,6 +82,11 @@ impl Wire {
         self.outbox.len() + self.behind.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// Bytes that were written so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Writes what waits.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while !self.outbox.is_empty() {
@@ -90,6 +97,7 @@ impl Wire {
             if written == 0 {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
+            self.taken += written as u64;
             self.outbox.advance(written);
             if self.outbox.is_empty() {
                 self.outbox = self.behind.pop_front().unwrap_or_default();
