@@ -18,7 +18,8 @@ use crate::read::produce;
 use crate::route::{storage_problem, write_problem};
 
 /// What is kept beside the store in small files that are replaced as a whole.
-pub const FILES: [&str; 7] = ["apps.json", "blocked.json", "files.json", "followed.json", "indexes.json", "limits.json", "outbox.json"];
+pub const FILES: [&str; 8] =
+    ["apps.json", "blocked.json", "files.json", "followed.json", "indexes.json", "limits.json", "outbox.json", "pretended.json"];
 
 /// Folders whose files are small, beside `keys`, `log` and `blobs`: apps as they were installed, notices left here, invites.
 pub const FOLDERS: [&str; 3] = ["apps", "inbox", "invites"];

@@ -68,9 +68,6 @@ pub(crate) async fn answer(
     };
     may(peer, who, verb, &space, rest)?;
     let is_own = space == peer.space();
-    if verb == Verb::Write && !who.is_owner() && peer.is_family(&space) {
-        return Err(crate::remote::unknown(peer, &space.to_string()).await);
-    }
     match (&head.method, rest) {
         (&Method::GET | &Method::HEAD, rest) if is_own => {
             let source = Source::Drop(rest.to_vec());
@@ -185,11 +182,13 @@ async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: 
     let (now, for_owner) = (now_ms(), who.is_owner());
     let slot = notice.slot();
     let is_own = space == store.space();
+    // To others another identity of the owner is what any key is: what is left there goes nowhere, and nobody is asked for it.
+    let to = if !for_owner && peer.is_family(&space) { crate::remote::stand_in(peer, &space) } else { space };
     let before = match is_own {
         true => 0,
         false => {
             let slot = slot.clone();
-            let clock = move |node: &Node| (node.outbox().find(&space, &slot).map_or(0, |sent| sent.clock), node.outbox().has_room(for_owner));
+            let clock = move |node: &Node| (node.outbox().find(&to, &slot).map_or(0, |sent| sent.clock), node.outbox().has_room(for_owner));
             let (clock, room) = network(peer)?.ask(clock).await.map_err(stopped)?;
             room.map_err(|error| Problem::new(StatusCode::TOO_MANY_REQUESTS, "outbox", "the outbox is full", error.to_string()))?;
             clock
@@ -212,7 +211,7 @@ async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: 
         }
         return Ok(answer_json(&json!({"id": change.id().to_string(), "space": space.to_string(), "slot": slot, "state": "delivered"})));
     }
-    let sent = Sent::new(&change, space, slot.clone(), to_serde(&notice.to_json()), is_gone, now, &bytes);
+    let sent = Sent::new(&change, to, slot.clone(), to_serde(&notice.to_json()), is_gone, now, &bytes);
     let network = network(peer)?;
     let mut changed = network.changed();
     network.wish(Event::Leave(Box::new(sent))).await.map_err(stopped)?;
@@ -220,7 +219,7 @@ async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: 
     let (standing, reach) = loop {
         changed.borrow_and_update();
         let slot = slot.clone();
-        let look = move |node: &Node| (node.outbox().find(&space, &slot).cloned(), node.reach(&space));
+        let look = move |node: &Node| (node.outbox().find(&to, &slot).cloned(), node.reach(&to));
         let (standing, reach) = network.ask(look).await.map_err(stopped)?;
         let is_settled = standing.as_ref().is_none_or(|sent| !matches!(sent.standing, Standing::Waiting { problem: None }));
         // Who is not linked is not waited for.
@@ -234,7 +233,7 @@ async fn leave(peer: &Peer, who: &Who, space: PublicKey, body: &Bytes, is_gone: 
         Some("refused") => StatusCode::CONFLICT,
         _ => StatusCode::ACCEPTED,
     };
-    answer["name"] = human_name(&space).into();
+    (answer["space"], answer["name"]) = (space.to_string().into(), human_name(&space).into());
     let mut response = answer_json(&answer);
     *response.status_mut() = status;
     Ok(response)
@@ -414,7 +413,12 @@ async fn outbox(peer: &Peer) -> Result<Response<Body>, Problem> {
         }
     };
     let people = People::now(peer).await;
+    let family: BTreeMap<String, PublicKey> =
+        peer.family().iter().map(|one| (crate::remote::stand_in(peer, &one.space()).to_string(), one.space())).collect();
     let named = all.into_iter().map(|mut sent| {
+        if let Some(own) = sent["space"].as_str().and_then(|space| family.get(space)) {
+            sent["space"] = own.to_string().into();
+        }
         sent["name"] = sent["space"].as_str().and_then(|space| space.parse().ok()).map(|space| people.name(&space)).into();
         sent
     });
@@ -428,7 +432,8 @@ async fn standings(peer: &Peer, who: &Who, space: &str) -> Result<Response<Body>
         _ => find_space_for(peer, who, space).await?,
     };
     may(peer, who, Verb::Write, &space, &[])?;
-    let space = space.to_string();
+    let is_apart = !who.is_owner() && peer.is_family(&space);
+    let space = if is_apart { crate::remote::stand_in(peer, &space) } else { space }.to_string();
     let look = move |node: &Node| -> BTreeMap<String, Standing> {
         let latest = node.outbox().list().into_iter().rev().filter(|sent| sent.space == space).take(STANDINGS_MAX);
         latest.map(|sent| (sent.id.clone(), sent.standing.clone())).collect()

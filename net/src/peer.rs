@@ -154,7 +154,7 @@ pub struct Inner {
     pub(crate) refs: crate::refs::Refs,
     pub(crate) uploads: crate::blobs::resume::Uploads,
     /// Other identities of the owner's of which apps believe that they are followed, as they do of any key.
-    pub(crate) pretended: Mutex<std::collections::BTreeSet<PublicKey>>,
+    pub(crate) pretended: crate::personas::Pretended,
     /// How much each request that waits for the owner was when it was shown last.
     pub(crate) shown_held: Mutex<std::collections::BTreeMap<String, u64>>,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
@@ -215,6 +215,7 @@ impl Peer {
         let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let app_tokens = AppTokens::default();
         let apps = Apps::open(store.home(), &app_tokens);
+        let pretended = crate::personas::Pretended::open(store.home());
         let peer = Self(Arc::new(Inner {
             store,
             token,
@@ -246,7 +247,7 @@ impl Peer {
             inbox: Mutex::default(),
             refs: crate::refs::Refs::default(),
             uploads: crate::blobs::resume::Uploads::default(),
-            pretended: Mutex::default(),
+            pretended,
             shown_held: Mutex::default(),
             uses: Arc::default(),
             cached: AtomicU64::default(),

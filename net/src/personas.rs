@@ -9,7 +9,7 @@
 //! else there is no such name, nor is the space held here. An app of a persona runs at an origin like others, and sees
 //! that peer alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::Ordering;
@@ -380,6 +380,44 @@ impl Peer {
             return self.clone();
         }
         self.personas.all().into_iter().map(|(_, persona)| persona).find(has).unwrap_or_else(|| self.clone())
+    }
+}
+
+/// Other identities of the owner's of which apps believe that they are followed, as they do of any key: as long as one that is followed,
+/// also after a start. They are named by what stands in for them, so that the file names nobody.
+#[derive(Debug)]
+pub(crate) struct Pretended {
+    /// None of a peer without a folder.
+    file: Option<PathBuf>,
+    all: Mutex<BTreeSet<PublicKey>>,
+}
+
+impl Pretended {
+    pub(crate) fn open(home: &FilePath) -> Self {
+        let file = (!home.as_os_str().is_empty()).then(|| home.join("pretended.json"));
+        let read = file.as_ref().and_then(|file| std::fs::read(file).ok());
+        let texts: Vec<String> = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Self { file, all: Mutex::new(texts.iter().filter_map(|text| text.parse().ok()).collect()) }
+    }
+
+    pub(crate) fn all(&self) -> BTreeSet<PublicKey> {
+        lock(&self.all).clone()
+    }
+
+    /// # Errors
+    ///
+    /// What the system says: then it is not remembered.
+    pub(crate) fn add(&self, space: PublicKey) -> std::io::Result<()> {
+        let mut all = lock(&self.all);
+        if all.contains(&space) {
+            return Ok(());
+        }
+        let texts: Vec<String> = all.iter().chain([&space]).map(ToString::to_string).collect();
+        if let Some(file) = &self.file {
+            crate::files::write_whole(file, &serde_json::to_vec(&texts)?)?;
+        }
+        all.insert(space);
+        Ok(())
     }
 }
 

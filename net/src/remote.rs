@@ -97,7 +97,7 @@ pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration,
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
     let name = human_name(&key);
     // The owner names his other identities otherwise. To everybody else they are what any key is.
-    let key = if peer.is_family(&key) { stand_in(&key) } else { key };
+    let key = if peer.is_family(&key) { stand_in(peer, &key) } else { key };
     let now = by_rights(peer.store(), network.ask(move |node| node.space(&key)).await.map_err(gone)?);
     // What is followed is here and new. What is not is fetched when the owner reads it, and for nobody else.
     let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
@@ -109,11 +109,10 @@ pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration,
 }
 
 /// The key by which another identity of the owner's is looked for where somebody else than he asks for it: one that is nobody's, so that
-/// no other peer hears of that, and always the same, so that what becomes of it is what becomes of any.
-pub(crate) fn stand_in(space: &PublicKey) -> PublicKey {
-    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
-    let secret = SECRET.get_or_init(timebus_identity::random_bytes);
-    PublicKey::from_bytes(timebus_identity::hash("stand-in", &[secret, space.as_bytes()]))
+/// no other peer hears of that, and always the same, also after a start, so that what becomes of it
+/// is what becomes of any.
+pub(crate) fn stand_in(peer: &Peer, space: &PublicKey) -> PublicKey {
+    PublicKey::from_bytes(timebus_identity::hash("stand-in", &[peer.token.as_bytes(), space.as_bytes()]))
 }
 
 /// How a space is, as far as what is stated there does not tell more. Whom its owner gives nothing any more may be connected
@@ -164,14 +163,6 @@ pub(crate) async fn denied(peer: &Peer, space: PublicKey) -> Option<Problem> {
     let network = peer.network().filter(|_| space != peer.space())?;
     let status = by_rights(peer.store(), network.ask(move |node| node.space(&space)).await.ok()?);
     matches!(status.state, SpaceState::Denied).then(|| problem(&human_name(&space), &status.state))
-}
-
-/// The answer about another identity of the owner's, which is what is answered about a space of which nobody knows anything.
-pub(crate) async fn unknown(peer: &Peer, name: &str) -> Problem {
-    match name.strip_prefix('@').unwrap_or(name).parse() {
-        Ok(key) => reach_space(peer, key, PATIENCE, true).await.err().unwrap_or_else(|| problem(&human_name(&key), &SpaceState::Unknown)),
-        Err(_) => crate::route::not_held(name),
-    }
 }
 
 /// The space with the timeline that a path is in. If that is kept apart from what may be read, and nothing of it is here,

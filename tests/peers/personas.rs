@@ -255,7 +255,7 @@ fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     let (id, own) = (text(&work, "id").to_owned(), alice.ready["id"].as_str().expect("an id").to_owned());
     let wants = r#"[{"path":"/boards","may":["read","write"]},{"path":"/boards","of":"others","may":["read"]},
         {"path":"/.sys/follow","may":["write"]},{"path":"/.sys/refs","may":["read"]},{"path":"/.sys/mute","may":["write"]},
-        {"path":"/.sys/spaces","may":["read"]}]"#;
+        {"path":"/.sys/spaces","may":["read"]},{"path":"/.drop","of":"others","may":["write"]}]"#;
     let source = folder(alice.home(), "board", wants, "<p>board</p>");
     alice.put("/boards/secret", &json!("of alice"));
     let installed = run(alice.home(), &["--json", "personas", "use", "work", &source, "--yes"]);
@@ -334,8 +334,41 @@ fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     assert_eq!(as_unknown, to_app[unknown].to_string());
     assert_eq!(to_app[&id]["is_followed"], true);
     assert_eq!(listed(&alice.value("/.sys/spaces")).keys().collect::<Vec<_>>(), [unknown]);
-    // It is there after a start, and goes.
+    // A notice to it waits as one to anybody who is not reached, and its owner sees that one does.
+    let left = |key: &str| {
+        let notice = json!({"kind": "like", "target": format!("/@{key}/posts/1"), "source": format!("/@{own}/boards/like")});
+        let answer = other.page(&others, "POST", &format!("/@{key}/.drop"), &notice.to_string());
+        (answer.status, answer.json())
+    };
+    let as_of_nobody = |(status, mut told): (u16, Value), key: &str| {
+        for name in ["id", "clock", "since_ms", "slot"] {
+            assert!(told.as_object_mut().is_some_and(|told| told.remove(name).is_some()), "{name}: {told}");
+        }
+        (status, told.to_string().replace(key, unknown).replace(&human_of(key), &human_of(unknown)))
+    };
+    let (of_persona, of_nobody) = (left(&id), left(unknown));
+    let ids = [&of_persona, &of_nobody].map(|(_, told)| text(told, "id").to_owned());
+    assert_eq!(as_of_nobody(of_persona, &id), as_of_nobody(of_nobody, unknown));
+    let waiting = |alice: &Peer| {
+        let page = Origin::new(alice, &mine);
+        let stands = |key: &str| page.page(&page.token(), "GET", &format!("/.sys/synced/@{key}/.drop"), "").text();
+        let [of_persona, of_nobody] = [stands(&id).replace(&ids[0], "ID"), stands(unknown).replace(&ids[1], "ID")];
+        assert!(of_nobody.contains("ID"), "{of_nobody}");
+        assert_eq!(of_persona, of_nobody);
+    };
+    waiting(&alice);
+    let sent = alice.value("/.sys/outbox").to_string();
+    assert!(sent.contains(&format!("\"space\":\"{id}\"")), "{sent}");
+    let kept = std::fs::read_to_string(alice.home().folder().join("outbox.json")).expect("the outbox");
+    assert!(kept.contains(unknown) && !kept.replace(' ', "").contains(&format!("\"space\":\"{id}\"")), "nobody is asked for it: {kept}");
+    // It is there after a start, and goes; and nothing of that tells the persona from anybody else.
     let alice = alice.restart();
+    waiting(&alice);
+    let page = Origin::new(&alice, &mine);
+    let again = listed(&page.page(&page.token(), "GET", "/.sys/spaces", "").json());
+    assert_eq!(again.keys().collect::<Vec<_>>(), to_app.keys().collect::<Vec<_>>());
+    let as_unknown = again[&id].to_string().replace(&id, unknown).replace(&human_of(&id), &human_of(unknown));
+    assert_eq!((as_unknown, &again[&id]["is_followed"]), (again[unknown].to_string(), &json!(true)));
     let listed = told(alice.home(), &["--persona", "work", "app", "ls"]);
     assert_eq!(listed["apps"][0]["alias"], theirs.as_str());
     assert_eq!(Origin::new(&alice, &theirs).token(), token);

@@ -29,7 +29,7 @@ use crate::network::{Network, Stopped};
 use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
 use crate::node::{Event, PeerState, PeerStatus, SpaceState};
 use crate::over;
-use crate::peer::{Peer, lock};
+use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
 use crate::record::PeerRecord;
@@ -312,8 +312,8 @@ fn check_addresses(addresses: &[String]) -> Result<(), Problem> {
 
 async fn spaces(peer: &Peer, who: &Who) -> Result<Serde, Problem> {
     // Other identities of the owner's are looked for under other keys, which tell him nothing, and others more than they are to know.
-    let family: BTreeMap<PublicKey, PublicKey> = peer.family().iter().map(|peer| (stand_in(&peer.space()), peer.space())).collect();
-    let pretended: BTreeSet<PublicKey> = lock(&peer.pretended).iter().map(stand_in).filter(|key| family.contains_key(key)).collect();
+    let family: BTreeMap<PublicKey, PublicKey> = peer.family().iter().map(|one| (stand_in(peer, &one.space()), one.space())).collect();
+    let pretended: BTreeSet<PublicKey> = peer.pretended.all().into_iter().filter(|key| family.contains_key(key)).collect();
     let asked = pretended.clone();
     let spaces = network(peer)?.ask(move |node| {
         let mut spaces = node.spaces();
@@ -375,7 +375,7 @@ async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     }
     let is_apart = !by.is_owner() && peer.is_family(&space);
     let is_followed = match is_apart {
-        true => lock(&peer.pretended).contains(&space),
+        true => peer.pretended.all().contains(&stand_in(peer, &space)),
         false => network(peer)?.ask(move |node| node.space(&space)).await.map_err(stopped)?.is_followed,
     };
     if !is_followed {
@@ -403,12 +403,14 @@ async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
 }
 
 /// What an app is told that follows another identity of the owner's: what becomes of a key that is nobody's. Others would hear of that
-/// one. It is followed by nobody, as long as this peer runs.
+/// one. It is followed by nobody.
 async fn pretend_to_follow(peer: &Peer, of: PublicKey) -> Result<Serde, Problem> {
-    let (network, space) = (network(peer)?, stand_in(&of));
+    let (network, space) = (network(peer)?, stand_in(peer, &of));
     network.wish(Event::Visit { space }).await.map_err(stopped)?;
     let status = network.ask(move |node| node.space(&space)).await.map_err(stopped)?;
-    lock(&peer.pretended).insert(of);
+    peer.pretended
+        .add(space)
+        .map_err(|error| Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "this could not be remembered", error.to_string()))?;
     let mut told = serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default();
     told["space"] = of.to_string().into();
     told["is_followed"] = true.into();
