@@ -304,12 +304,6 @@ impl Invites {
         open.into_iter().map(|record| (record.uses_max.saturating_sub(self.uses(&record)), record)).map(|(left, record)| (record, left)).collect()
     }
 
-    /// Whether there is an invite that can be taken.
-    #[must_use]
-    pub fn is_any_open(&self, now_ms: u64) -> bool {
-        self.list().iter().any(|record| self.state_of(record, now_ms) == "open")
-    }
-
     /// How often an invite was taken.
     #[must_use]
     pub fn uses(&self, record: &Record) -> u64 {

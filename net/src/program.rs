@@ -1,7 +1,7 @@
 //! The program itself, for whoever was invited and has none: `GET /.join/timebus`.
 //!
-//! It is there where links are made that any browser opens, for as long as one of them can be taken; a peer that invites
-//! nobody hands out nothing. What is handed out is the program that runs, for machines of its own kind.
+//! It is there where links can be made that any browser opens, whether or not one can be taken now: who has none of them learns nothing
+//! of that. What is handed out is the program that runs, for machines of its own kind.
 
 use std::io::SeekFrom;
 
@@ -16,7 +16,6 @@ use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::insert;
 use crate::target::Target;
-use crate::who::now_ms;
 
 /// Bytes read at once.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -33,11 +32,10 @@ pub(crate) async fn answer(peer: &Peer, head: &Parts) -> Result<Response<Body>, 
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "the program is read", "use GET or HEAD"));
     }
-    let is_inviting = !peer.config.hosts.is_empty() && peer.network().is_some_and(|network| network.invites().is_any_open(now_ms()));
-    let path = peer.config.program.as_ref().filter(|_| is_inviting).ok_or_else(|| {
-        let detail = "it is there while an invite can be taken that any browser opens";
+    let path = peer.config.program.as_ref().filter(|_| !peer.config.hosts.is_empty()).ok_or_else(|| {
+        let detail = "it is there where invites can be made that any browser opens";
         Problem::new(StatusCode::NOT_FOUND, "program", "this peer does not hand out its program", detail)
-            .with_fix("the owner starts it with `timebus up --host NAME` and makes an invite")
+            .with_fix("the owner starts it with `timebus up --host NAME`")
     })?;
     let unreadable =
         |error: std::io::Error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "program", "the program could not be read", error.to_string());

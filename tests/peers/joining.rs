@@ -237,9 +237,8 @@ fn the_program_is_had_from_whoever_invites() {
     let args = ["--no-lan", "--udp", "127.0.0.1:0", "--host", "ada.test:80"];
     let ada = Peer::launch_as(Home::new(), &mut Command::new(PROGRAM), &args).unwrap_or_else(|(_, status)| panic!("{status}"));
     let ask = |method: &str, headers: &[(&str, &str)]| ada.send(method, "/.join/timebus", headers, "");
-    // Nobody is invited, so nobody needs it.
-    let refused = ask("GET", &[("Accept", "text/html")]);
-    assert_eq!((refused.status, refused.json()["type"].clone()), (404, json!("/.sys/problems/program")));
+    // Whether anybody is invited is nothing that a stranger hears.
+    let before = ask("HEAD", &[]);
     let made = verb(ada.home(), &["invite"]);
     let link = made["http_link"].as_str().expect("a link that any browser opens");
     assert!(link.starts_with("http://ada.test/.join#"), "{link}");
@@ -247,6 +246,10 @@ fn the_program_is_had_from_whoever_invites() {
 
     let own = std::fs::read(PROGRAM).expect("the program");
     let head = ask("HEAD", &[]);
+    let told = |answer: &crate::http::Answer| {
+        (answer.status, ["etag", "content-length", "timebus-platform"].map(|name| answer.header(name).map(str::to_owned)))
+    };
+    assert_eq!(told(&before), told(&head));
     let platform = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     assert_eq!((head.header("timebus-platform"), head.header("content-length")), (Some(&*platform), Some(&*own.len().to_string())));
     // What was cut off goes on where it was.
@@ -264,9 +267,11 @@ fn the_program_is_had_from_whoever_invites() {
     let bob = Peer::launch(bob, &mut Command::new(program)).unwrap_or_else(|(_, status)| panic!("{status}"));
     assert_eq!(join(&bob, made["link"].as_str().expect("a link"), "ada")["result"], "connected");
 
-    // With the last invite it is gone.
+    // Nor does it hear that there is none any more; and a peer that is reached by no name hands out nothing.
     for invite in verb(ada.home(), &["invites"])["invites"].as_array().expect("a list") {
         verb(ada.home(), &["invites", "revoke", invite["id"].as_str().expect("an id")]);
     }
-    assert_eq!(ask("GET", &[]).status, 404);
+    assert_eq!(told(&ask("HEAD", &[])), told(&head));
+    let refused = bob.send("GET", "/.join/timebus", &[("Accept", "text/html")], "");
+    assert_eq!((refused.status, refused.json()["type"].clone()), (404, json!("/.sys/problems/program")));
 }
