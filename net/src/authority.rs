@@ -197,9 +197,13 @@ const KEEPERS_WRITE: [&str; 2] = ["down", "quiet"];
 
 /// Whether a key may use a part of `/.sys` because it was made a keeper of this peer.
 pub(crate) fn may_keep(peer: &Peer, key: &PublicKey, verb: Verb, part: &str) -> bool {
+    is_keeper_of(peer, key, verb, part) && !crate::lists::is_blocked(peer.store(), key)
+}
+
+/// The same if the owner has not blocked him.
+pub(crate) fn is_keeper_of(peer: &Peer, key: &PublicKey, verb: Verb, part: &str) -> bool {
     let parts: &[&str] = if verb == Verb::Read { &KEEPERS_READ } else { &KEEPERS_WRITE };
-    let is_keeper = || peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, key));
-    parts.contains(&part) && is_keeper() && !crate::lists::is_blocked(peer.store(), key)
+    parts.contains(&part) && peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, key))
 }
 
 /// Whether a key was made a keeper of the peers of a space: by an admin grant at `/.sys` itself, which the owner gave. One at the

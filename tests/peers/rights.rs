@@ -427,6 +427,14 @@ fn why_knows_what_grants_do_not_say() {
         let told = run(alice.home(), &["why", can, path, "--as", &bobs]);
         assert!(told.code == 1 && told.out.contains("you have blocked") && told.err.contains("timebus unblock"), "{told:?}");
     }
+    // What he would not have without that is no matter of it.
+    for (can, path) in [("read", "/.sys/status"), ("write", "/.sys/down"), ("read", "/.drop")] {
+        let told = run(alice.home(), &["why", can, path, "--as", &bobs]);
+        assert!(told.code == 1 && !told.out.contains("blocked") && !told.err.contains("unblock"), "{told:?}");
+    }
+    verb(alice.home(), &["grant", "/.sys", &bobs, "--can", "admin"]);
+    let told = run(alice.home(), &["why", "read", "/.sys/status", "--as", &bobs]);
+    assert!(told.code == 1 && told.out.contains("you have blocked") && told.err.contains("timebus unblock"), "{told:?}");
 }
 
 /// What was granted is used up. What is beyond it is refused and said so, and a new grant is all that is needed.

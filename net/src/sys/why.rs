@@ -18,7 +18,7 @@ use timebus_store::writer::is_reserved;
 
 use super::revoke::meant;
 use super::rights::{describe, hidden_words, is_since, place, rights_of};
-use crate::authority::{Verb, may_keep, own_word_at};
+use crate::authority::{Verb, is_keeper_of, own_word_at};
 use crate::ledger::{Payer, Relation};
 use crate::lists;
 use crate::node::SpaceState;
@@ -190,8 +190,10 @@ fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[
         return question.answer(&path, &person.name, None, true, vec![why]);
     }
     let part = segments.get(1).copied().unwrap_or_default();
-    let keeper = person.keys.iter().find(|key| may_keep(peer, key, question.verb, part));
-    let blocked = blocked_by(peer, person);
+    let would = person.keys.iter().find(|key| is_keeper_of(peer, key, question.verb, part));
+    // Who has nothing there would have nothing without a block, either.
+    let blocked = blocked_by(peer, person).filter(|_| would.is_some());
+    let keeper = would.filter(|_| blocked.is_none());
     let why = match keeper {
         None if blocked.is_some() => format!("you have blocked {}", person.name),
         Some(_) => "an admin grant at /.sys lets a key see how this peer is, and stop it; nothing else of /.sys".to_owned(),
@@ -208,7 +210,8 @@ fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[
 fn of_inbox(peer: &Peer, question: &Question<'_>, person: &Person, people: &People, space: Space, path: &Path) -> Result<Serde, Problem> {
     let path = path.to_string();
     let is_owner = person.space == Some(space.key);
-    let blocked = blocked_by(peer, person).filter(|_| space.is_own());
+    // What he may not without a block, either, is not told as if it were for that.
+    let blocked = blocked_by(peer, person).filter(|_| space.is_own() && question.verb == Verb::Write);
     let is_closed = space.is_own() && peer.inbox()?.is_closed();
     let (allowed, why) = match question.verb {
         _ if blocked.is_some() => (false, format!("you have blocked {}", person.name)),
