@@ -361,6 +361,8 @@ pub struct Cost {
     pub requests: u64,
     /// Bytes that he may keep here.
     pub bytes_max: u64,
+    /// What of the bytes this peer wrote or took for him over HTTP, where another limit counts.
+    pub http_bytes: u64,
 }
 
 /// Keeps count.
@@ -819,7 +821,8 @@ impl Ledger {
         }
         for (key, bytes) in &lock(&self.state).settings.guests {
             if let Ok(key) = key.parse() {
-                all.entry(key).or_default().bytes += bytes;
+                let cost = all.entry(key).or_default();
+                (cost.bytes, cost.http_bytes) = (cost.bytes.saturating_add(*bytes), cost.http_bytes.saturating_add(*bytes));
             }
         }
         for (who, caller) in &lock(&self.state).callers {

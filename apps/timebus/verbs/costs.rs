@@ -129,6 +129,11 @@ pub(crate) async fn top(context: &Context) -> Result<()> {
         let bytes = |name| DecimalBytes(number(cost, name).unwrap_or(0)).to_string();
         let count = |name| number(cost, name).unwrap_or(0).to_string();
         let of = number(cost, "bytes_max").map_or_else(|| "-".to_owned(), |max| DecimalBytes(max).to_string());
+        // What is written for somebody over HTTP has a limit of its own.
+        let of = match number(cost, "http_bytes_max") {
+            Some(max) if number(cost, "bytes_max") != Some(max) => format!("{of}, {} by HTTP", DecimalBytes(max)),
+            _ => of,
+        };
         let (files, traffic) = ([bytes("file_bytes"), bytes("given_bytes")], format!("{}, {}", bytes("received"), bytes("sent")));
         let [here, given] = files;
         rows.push(vec![called(cost), bytes("bytes"), of, count("changes"), count("requests"), here, given, traffic]);

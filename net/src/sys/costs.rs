@@ -1,6 +1,6 @@
 //! The parts of `/.sys` about what others cost: what waits for the owner's word, limits, and who costs what.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -186,9 +186,15 @@ async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let Some(bytes) = bytes else {
         let Some(first) = keys.first() else { return Err(bad("a limit is for somebody, and not for everybody")) };
         let costs = peer.ledger().costs(peer.store()).map_err(|error| storage_problem(&error))?;
-        let his = |key: &PublicKey| keys.contains(key) || people.space_of(key) == Some(*first);
-        let used = costs.iter().filter(|(key, _)| his(key)).map(|(_, cost)| cost.bytes).sum();
-        return Ok(limit_now(peer, &name, &Payer::Key(*first), people.relation(first), used));
+        let his = |key: &&PublicKey| keys.contains(key) || people.space_of(key) == Some(*first);
+        let of: BTreeSet<PublicKey> = costs.keys().filter(his).copied().collect();
+        let sum = |bytes: fn(&Cost) -> u64| of.iter().filter_map(|key| costs.get(key)).map(bytes).sum::<u64>();
+        let (used, by_others) = (sum(|cost| cost.bytes), sum(|cost| cost.http_bytes));
+        let mut told = limit_now(peer, &name, &Payer::Key(*first), people.relation(first), used);
+        if let Some((wrote, left)) = by_http(peer, &of).filter(|_| by_others == used && !told["bytes_max"].is_null()) {
+            told["bytes_max"] = wrote.saturating_add(left).into();
+        }
+        return Ok(told);
     };
     for key in keys {
         peer.ledger().limit(&Payer::Key(key), bytes);
@@ -224,13 +230,26 @@ async fn files_of(peer: &Peer) -> Result<BTreeMap<PublicKey, u64>, Problem> {
     files.await?.map_err(|error| storage_problem(&error))
 }
 
+/// How much this peer wrote for somebody with these keys who asked it to over HTTP, if it did, and how much more it may: what he keeps
+/// by a peer of his own counts apart.
+pub(super) fn by_http(peer: &Peer, keys: &BTreeSet<PublicKey>) -> Option<(u64, u64)> {
+    let ledger = peer.ledger();
+    let payers: Vec<Payer> = keys.iter().copied().map(Payer::Key).filter(|payer| ledger.wrote_for(payer) > 0).collect();
+    let left = |payer: &Payer| ledger.room(payer, &ledger.hosts(peer.store(), &peer.space(), payer));
+    let left = payers.iter().map(left).max()?;
+    Some((payers.iter().map(|payer| ledger.wrote_for(payer)).sum(), left))
+}
+
 /// Who costs what.
 async fn costs(peer: &Peer) -> Result<Serde, Problem> {
     let people = People::now(peer).await;
-    let mut all: BTreeMap<PublicKey, Cost> = BTreeMap::new();
+    let (mut all, mut keys): (BTreeMap<PublicKey, Cost>, BTreeMap<PublicKey, BTreeSet<PublicKey>>) = Default::default();
     for (key, cost) in peer.ledger().costs(peer.store()).map_err(|error| storage_problem(&error))? {
-        let person = all.entry(people.space_of(&key).unwrap_or(key)).or_default();
+        let of = people.space_of(&key).unwrap_or(key);
+        keys.entry(of).or_default().insert(key);
+        let person = all.entry(of).or_default();
         person.bytes += cost.bytes;
+        person.http_bytes += cost.http_bytes;
         person.changes += cost.changes;
         person.requests += cost.requests;
     }
@@ -259,6 +278,14 @@ async fn costs(peer: &Peer) -> Result<Serde, Problem> {
             value["name"] = name.into();
             value["relation"] = if is_community(peer, &person) { "community".into() } else { serde_json::to_value(relation).unwrap_or_default() };
             value["bytes_max"] = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(&Payer::Key(person), relation).into() };
+            if let Some((wrote, left)) = keys.get(&person).and_then(|keys| by_http(peer, keys)).filter(|_| relation != Relation::Own) {
+                let max = wrote.saturating_add(left);
+                value["http_bytes_max"] = max.into();
+                // Who writes by no peer of his own has this limit alone.
+                if cost.bytes == cost.http_bytes {
+                    value["bytes_max"] = max.into();
+                }
+            }
             value["file_bytes"] = files.get(&person).copied().unwrap_or(0).into();
             value["given_bytes"] = given.get(&person).copied().unwrap_or(0).into();
             value["received"] = traffic("received").into();

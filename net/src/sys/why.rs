@@ -604,12 +604,9 @@ fn room_words(peer: &Peer, people: &People, person: &Person) -> Result<Option<St
 
 /// How much this peer wrote for somebody who asked it to, which counts apart from what he writes himself.
 fn http_words(peer: &Peer, person: &Person) -> Option<String> {
-    let ledger = peer.ledger();
-    let payers: Vec<Payer> = person.keys.iter().chain(&person.space).collect::<BTreeSet<_>>().into_iter().copied().map(Payer::Key).collect();
-    let wrote: Vec<(&Payer, u64)> = payers.iter().map(|payer| (payer, ledger.wrote_for(payer))).filter(|(_, bytes)| *bytes > 0).collect();
-    let left = |payer: &Payer| ledger.room(payer, &ledger.hosts(peer.store(), &peer.space(), payer));
-    let left = wrote.iter().map(|(payer, _)| left(payer)).max()?;
-    let (wrote, left) = (size(wrote.iter().map(|(_, bytes)| bytes).sum()), size(left));
+    let keys: BTreeSet<PublicKey> = person.keys.iter().chain(&person.space).copied().collect();
+    let (wrote, left) = super::costs::by_http(peer, &keys)?;
+    let (wrote, left) = (size(wrote), size(left));
     Some(format!("beside that, {wrote} were written for {} over HTTP, by peers of yours, and {left} more may be", person.name))
 }
 
