@@ -101,7 +101,8 @@ const ROWS: [Row; 40] = [
         &[
             ("tests/who/guests.rs", "those_who_read_nothing_share_what_they_do_not_read"),
             ("net/src/watch/snapshots.rs", "when_too_much_waits_nothing_long_begins_but_for_the_owner"),
-            ("net/src/watch/snapshots.rs", "nobody_has_so_many_streams_at_one_address"),
+            ("net/src/watch/snapshots.rs", "nobody_has_so_many_streams_at_one_address_or_with_one_key"),
+            ("net/src/websocket/tests.rs", "who_takes_nothing_for_the_time_of_a_heartbeat_is_let_go"),
             ("tests/subscriptions/crowd.rs", "readers_who_take_nothing_cost_little"),
             ("tests/subscriptions/slow.rs", "who_does_not_read_gets_one_snapshot_and_the_final_state"),
             ("tests/subscriptions/contract.rs", "signs_of_life_come_as_often_as_asked_for"),

@@ -116,8 +116,8 @@ export function fileOf(value) {
 }
 
 /**
- * Who wrote something, in a word.
- * @param {{ author: string, author_name: string }} change
+ * Who wrote something, in a word; in the peer's words where it was signed for somebody who asked for it over HTTP.
+ * @param {{ author: string, author_name: string, writer?: string }} change
  * @param {string | null} device the key of the peer that is asked
  */
-export const writer = (change, device) => (change.author === device ? "you" : change.author_name);
+export const writer = (change, device) => change.writer ?? (change.author === device ? "you" : change.author_name);

@@ -4,6 +4,8 @@
 //! Whether they may write is asked when a request comes, and again when it is carried out: its body may have taken an hour. What
 //! counts is what is written and not what was sent, as a short patch can copy a large value many times. Guests' requests are decided
 //! one at a time, and each guest has time for it as for reading: the owner waits for one of them at most.
+//!
+//! Who asked is in the change itself, by his key: without it all would be the owner's, who could not tell later what he did not write.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,7 +41,8 @@ pub(crate) fn may_name(who: &Who, space: Space, brought: Option<BlobHash>) -> Op
     let keeps_off = if matches!(who, Who::App(_)) && space.is_own() { crate::authority::owners_words().collect() } else { Vec::new() };
     // How much shows when it is his turn.
     let bytes_max = Some(0);
-    Some(MayName { blobs: brought.into_iter().collect(), points_not_at, keeps_off, asker: who.asker().unwrap_or_default(), bytes_max })
+    let (blobs, asker) = (brought.into_iter().collect(), who.asker().unwrap_or_default());
+    Some(MayName { blobs, points_not_at, keeps_off, asker, behalf: who.guest(), bytes_max })
 }
 
 /// Writes, for whomever it is. If he names content that he may read at some path, he may do that.

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
+use serde_json::Value as Serde;
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::Rights;
 use timebus_store::grant::Audience;
 use timebus_store::path::Path;
 use timebus_store::store::Store;
+use timebus_store::summary::Summary;
 
 use crate::invites::{Record, firsts};
 use crate::ledger::Relation;
@@ -26,6 +28,8 @@ pub(crate) struct People {
     own: Option<PublicKey>,
     /// What the owner says that he is called, if whoever asks may know it.
     own_name: Option<String>,
+    /// Whether it is the owner who asks.
+    is_for_owner: bool,
     /// What each space is called.
     names: BTreeMap<PublicKey, String>,
     /// What else each calls itself, or did.
@@ -97,7 +101,7 @@ impl People {
 
     /// Everybody of whom these say something.
     fn of(store: &Store, book: Book, records: &[Record]) -> Self {
-        let mut people = Self { own: Some(store.space()), own_name: profile_name(store, &store.space()), ..Self::default() };
+        let mut people = Self { own: Some(store.space()), own_name: profile_name(store, &store.space()), is_for_owner: true, ..Self::default() };
         people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
         let mut redeemed: Vec<_> = records.iter().flat_map(|record| &record.redeemed).collect();
         redeemed.sort_by_key(|redeemed| (redeemed.at_ms, &redeemed.device));
@@ -273,6 +277,38 @@ impl People {
             Some(space) if Some(*space) == self.own => self.own_name.clone().unwrap_or_else(|| human_name(space)),
             _ => self.name(key),
         }
+    }
+
+    /// Whether a space is the owner's own.
+    pub(crate) fn is_own(&self, space: &PublicKey) -> bool {
+        self.own.as_ref() == Some(space)
+    }
+
+    /// Who wrote something that a device signed for somebody who asked it to by HTTP, in words. That he did is the word of that device.
+    pub(crate) fn writer(&self, change: &Summary) -> Option<String> {
+        let asked_by = self.author(change.behalf.as_ref()?);
+        let is_own = self.is_for_owner && self.own.is_some() && self.space_of(&change.author) == self.own;
+        Some(match is_own {
+            true => format!("{asked_by}, over HTTP (signed by your device)"),
+            false => format!("{asked_by}, over HTTP (says {})", self.author(&change.author)),
+        })
+    }
+
+    /// The same, or what to call its author.
+    pub(crate) fn wrote(&self, change: &Summary) -> String {
+        self.writer(change).unwrap_or_else(|| self.name(&change.author))
+    }
+
+    /// Adds to what is told of a change who wrote it, and when.
+    pub(crate) fn tell_writer(&self, change: &Summary, told: &mut Serde) {
+        told["author"] = change.author.to_string().into();
+        told["author_name"] = self.author(&change.author).into();
+        if let Some(key) = &change.behalf {
+            told["asked_by"] = key.to_string().into();
+            told["asked_by_name"] = self.author(key).into();
+            told["writer"] = self.writer(change).into();
+        }
+        told["time_ms"] = change.time_ms.into();
     }
 
     /// The words that somebody is called by his own word alone, with the name that follows from his key, which is nobody else's.

@@ -617,14 +617,12 @@ fn meta(ask: &Ask, people: &People, rows: &Committed) -> Result<Response<Body>, 
         for write in &leaf.writes {
             match timebus_store::summary::summary(rows, ask.space.main(), write.a) {
                 Ok(own) => {
-                    let line = serde_json::json!({
+                    let mut line = serde_json::json!({
                         "path": at.to_string(),
                         "value": crate::sys::to_serde(&timebus_store::tree::value_json(&write.value, &space)),
                         "version": own.name(),
-                        "author": own.author.to_string(),
-                        "author_name": people.author(&own.author),
-                        "time_ms": own.time_ms,
                     });
+                    people.tell_writer(&own, &mut line);
                     out.extend_from_slice(line.to_string().as_bytes());
                     out.push(b'\n');
                 }

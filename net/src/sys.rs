@@ -483,14 +483,9 @@ async fn rights_of_persona(
 fn describe(people: &People, t: u32, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
     let parents = own.base.as_ref().unwrap_or(&own.deps);
     let parents = parents.iter().map(|a| Ok(summary(rows, t, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
-    Ok(json!({
-        "version": own.name(),
-        "id": own.id.to_string(),
-        "author": own.author.to_string(),
-        "author_name": people.author(&own.author),
-        "time_ms": own.time_ms,
-        "parents": parents,
-    }))
+    let mut told = json!({ "version": own.name(), "id": own.id.to_string(), "parents": parents });
+    people.tell_writer(own, &mut told);
+    Ok(told)
 }
 
 /// Changes with the paths that they touched.
@@ -544,13 +539,9 @@ fn conflicts(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<
             let mut values = Vec::new();
             for write in node.writes.iter().chain(&node.hidden) {
                 let own = summary(&*rows, space.main(), write.a).map_err(failed)?;
-                values.push(json!({
-                    "value": to_serde(&value_json(&write.value, &space.key)),
-                    "id": write.id.to_string(),
-                    "author": own.author.to_string(),
-                    "author_name": people.author(&own.author),
-                    "time_ms": own.time_ms,
-                }));
+                let mut told = json!({ "value": to_serde(&value_json(&write.value, &space.key)), "id": write.id.to_string() });
+                people.tell_writer(&own, &mut told);
+                values.push(told);
             }
             found.push(json!({ "path": at.to_string(), "values": values }));
         }

@@ -662,7 +662,7 @@ impl Watch {
                 out.extend_from_slice(b",\"version\":");
                 write_names(version, out);
                 if let Some(update) = author {
-                    out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
+                    events::write_author(out, update);
                 }
                 if !is_last {
                     out.extend_from_slice(MORE);

@@ -371,6 +371,7 @@ mod tests {
             id: ChangeId([a as u8; 32]),
             name,
             author,
+            behalf: None,
             time_ms: 0,
             patches: None,
             texts: Vec::new(),

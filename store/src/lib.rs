@@ -13,6 +13,7 @@
 
 pub mod asked;
 pub mod auth;
+pub mod behalf;
 pub mod blobs;
 pub mod change;
 pub mod codec;

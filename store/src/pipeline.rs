@@ -738,6 +738,7 @@ impl Pipeline {
             part: body.part.map(|part| (part.number, part.count)),
             folded: false,
             label: body.label.clone(),
+            behalf: crate::behalf::in_body(&body).filter(|key| *key != header.author),
         };
         if is_tip {
             line.tips.insert(header.author, Some(Tip { id: own.id, a, seq: own.seq, lamport: own.lamport, cum: own.cum }));
@@ -754,6 +755,9 @@ impl Pipeline {
         staged.put(Table::Index, change.id().as_bytes().to_vec(), [&t.to_be_bytes()[..], &a.to_be_bytes()].concat());
         staged.put(Table::Change, change_key(t, a).to_vec(), own.encode());
         staged.put(Table::Chain, chain_key(t, &header.author, header.seq, a), Vec::new());
+        if let Some(key) = &own.behalf {
+            staged.put(Table::Meta, behalf_key(t, key, a), Vec::new());
+        }
         let asked = Asked::in_body(&body);
         if let Some(label) = &own.label {
             let mark = asked.as_ref().filter(|asked| asked.wanted.is_none()).and_then(|asked| asked.mark);
@@ -1093,6 +1097,15 @@ pub(crate) fn tip_prefix(t: u32) -> Vec<u8> {
 
 fn tip_key(t: u32, author: &PublicKey) -> Vec<u8> {
     [&tip_prefix(t)[..], author.as_bytes()].concat()
+}
+
+/// What the keys of the rows begin with that name the changes of a timeline which were made on somebody's behalf.
+pub(crate) fn behalf_prefix(t: u32, key: &PublicKey) -> Vec<u8> {
+    [b"behalf".as_slice(), &t.to_be_bytes(), key.as_bytes()].concat()
+}
+
+fn behalf_key(t: u32, key: &PublicKey, a: u64) -> Vec<u8> {
+    [&behalf_prefix(t, key)[..], &a.to_be_bytes()].concat()
 }
 
 fn fork_prefix(t: u32) -> Vec<u8> {

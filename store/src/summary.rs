@@ -49,6 +49,8 @@ pub struct Summary {
     pub folded: bool,
     /// Its public name.
     pub label: Option<Box<str>>,
+    /// Who asked its author for it, as that says: see [`crate::behalf`].
+    pub behalf: Option<PublicKey>,
 }
 
 impl Summary {
@@ -96,6 +98,7 @@ impl Summary {
         if !self.refs.is_empty() {
             list(&self.refs, &mut out);
         }
+        self.behalf.iter().for_each(|key| out.raw(key.as_bytes()));
         out.into_bytes()
     }
 
@@ -126,9 +129,11 @@ impl Summary {
         if flags & 128 != 0 && refs.is_empty() {
             return Err(DecodeError::Invalid { field: "flags" });
         }
+        // Rows of before end here.
+        let behalf = if input.rest().is_empty() { None } else { Some(PublicKey::from_bytes(input.array("asked by")?)) };
         input.finish()?;
         let (total, folded) = (flags & 2 != 0, flags & 16 != 0);
-        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, refs, base, total, except, part, folded, label })
+        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, refs, base, total, except, part, folded, label, behalf })
     }
 
     /// The changes that it vouches for directly: those that it is made on top of, and those that it names.

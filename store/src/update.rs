@@ -80,6 +80,8 @@ pub struct Update {
     pub name: Box<str>,
     /// Who wrote it.
     pub author: PublicKey,
+    /// Who asked its author for it, as that says: see [`crate::behalf`].
+    pub behalf: Option<PublicKey>,
     /// Unix milliseconds, as the author said.
     pub time_ms: u64,
     /// What it did, in order; `None` when only reading again tells.

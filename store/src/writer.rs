@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use timebus_identity::{SecretKey, Signed, Verified};
+use timebus_identity::{PublicKey, SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
 use crate::auth::CapError;
@@ -154,6 +154,8 @@ pub struct MayName {
     pub keeps_off: Vec<Path>,
     /// Who asks.
     pub asker: Asker,
+    /// The key that whoever asks signs with, if he has one: the changes say so, to all who read them.
+    pub behalf: Option<PublicKey>,
     /// Bytes of changes that it may write, roughly, if that is bounded: a short patch can copy a large value many times.
     pub bytes_max: Option<u64>,
 }
@@ -276,7 +278,7 @@ pub enum WriteError {
     #[error("no grant of the space {space} lets this device write at {path}")]
     NoGrant {
         /// Whose space.
-        space: timebus_identity::PublicKey,
+        space: PublicKey,
         /// Where.
         path: Path,
     },
@@ -284,7 +286,7 @@ pub enum WriteError {
     #[error("what this device was granted in the space {space} does not reach for this")]
     Limit {
         /// Whose space.
-        space: timebus_identity::PublicKey,
+        space: PublicKey,
         /// Of the best grant.
         source: CapError,
     },
@@ -292,7 +294,7 @@ pub enum WriteError {
     #[error("no grant lets this device say this about the rights in the space {space}")]
     NoAuthority {
         /// Whose space.
-        space: timebus_identity::PublicKey,
+        space: PublicKey,
     },
     /// The change is not hidden by a right that was taken back.
     #[error("change {0} is not here, or no right that was taken back hides it")]

@@ -284,6 +284,20 @@ fn a_body_with_every_kind_of_op() {
     assert_eq!(Body::decode(&expected), Ok(body));
 }
 
+/// Who asked for a change is told to all who read it.
+#[test]
+fn on_whose_behalf_a_change_was_made() {
+    let body = Body { ops: vec![Op::Unknown { tag: timebus_store::behalf::TAG, bytes: Box::from([0x77; 32]) }], ..Body::default() };
+    let expected = hex("
+        00 00 00 00  # no base, label, part or references
+        01           # one op
+        21 0a        # on behalf of
+           77*32     #   this key
+    ");
+    assert_eq!(digits(&body.encode()), digits(&expected));
+    assert_eq!(timebus_store::behalf::in_body(&Body::decode(&expected).expect("a body")), Some(PublicKey::from_bytes([0x77; 32])));
+}
+
 /// What goes to guardians and back is typed, read aloud and kept: its bytes stay what they are.
 #[test]
 fn a_request_to_guardians_and_their_answer() {

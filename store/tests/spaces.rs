@@ -315,6 +315,50 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
     assert_eq!(get(&alice, "/notes"), Some(json("8")));
 }
 
+/// Who asked for a change is in it, whatever it does, and in an index that is made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_says_on_whose_behalf_it_was_made() {
+    let home = folder();
+    let alice = open(home.path());
+    let key = PublicKey::from_bytes([7; 32]);
+    let for_him = |request: Request| Request { may_name: Some(MayName { behalf: Some(key), ..MayName::default() }), ..request };
+    let large: serde_json::Map<String, serde_json::Value> = (0..40).map(|n| (n.to_string(), "x".repeat(20_000).into())).collect();
+    let text = |text: &str| Action::PutText { mime: timebus_store::value::Mime::plain_text(), text: text.into() };
+    put(&alice, "/own", &json("1")).await;
+    let actions = [
+        ("/x", Action::Put(json("1"))),
+        ("/large", Action::Put(json(&serde_json::Value::from(large).to_string()))),
+        ("/text", text("a")),
+        ("/text", text("ab")),
+        ("/count", Action::Inc(1)),
+        ("/x", Action::Move { to: path("/y") }),
+        ("/count", Action::Undo { version: None }),
+        ("/y", Action::Delete),
+    ];
+    for (at, action) in actions {
+        alice.write(for_him(request(at, action))).await.unwrap_or_else(|error| panic!("{at}: {error}"));
+    }
+    // That somebody asked for what he signs himself says nothing.
+    let own = Some(MayName { behalf: Some(alice.device()), ..MayName::default() });
+    alice.write(Request { may_name: own, ..request("/own", Action::Put(json("2"))) }).await.expect("written");
+    let check = |store: &Store| {
+        let rows = store.snapshot();
+        let t = store.own().main();
+        let all: Vec<_> = store.changes(&rows, t, 0).map(|change| change.expect("a change")).collect();
+        let (his, own): (Vec<_>, Vec<_>) = all.iter().partition(|(_, change)| change.behalf == Some(key));
+        assert!(own.len() == 2 && own.iter().all(|(_, change)| change.behalf.is_none()), "{own:?}");
+        assert!(his.iter().filter(|(_, change)| change.part.is_some()).count() > 1, "the large one is a run");
+        let made: Vec<u64> = store.made_for(&rows, t, &key).map(|change| change.expect("a change").0).collect();
+        assert_eq!(made, his.iter().rev().map(|(a, _)| *a).collect::<Vec<_>>());
+        assert_eq!(store.made_for(&rows, t, &store.device()).count(), 0);
+        his.len()
+    };
+    let count = check(&alice);
+    drop(alice);
+    std::fs::remove_dir_all(home.path().join("index")).expect("removed");
+    assert_eq!(check(&open(home.path())), count);
+}
+
 /// Each of several has what he wrote in mind when he says a name that all of them gave to something at one path.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_many_gave_is_to_each_what_he_wrote() {

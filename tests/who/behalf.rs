@@ -6,7 +6,7 @@ use timebus_identity::SecretKey;
 use super::signed::{now_s, send, signed_with};
 use crate::http::{Answer, Client};
 use crate::peer::Peer;
-use crate::peers::neighbours::{json as verb, run};
+use crate::peers::neighbours::{invite, join, json as verb, run, until_value};
 
 const PATCH: (&str, &str) = ("content-type", "application/json-patch+json");
 
@@ -196,5 +196,143 @@ fn a_guest_who_costs_much_waits_and_the_owner_does_not() {
     let waits = (0..200).map(|_| guest.patch("/table/arr", &body)).find(|answer| answer.status != 400).expect("he has to wait");
     let waits = waits.problem(429);
     assert!(waits["wait_ms"].as_u64().is_some(), "{waits}");
+    // Of many guests who ask at once each waits for those before him. The owner, who comes last, waits for one of them.
+    let guests: Vec<Guest<'_>> = (20..36).map(|seed| Guest::of(&peer, seed, &[])).collect();
+    let requests: Vec<_> = guests.iter().map(|guest| guest.headers("PATCH", "/table/arr", &[PATCH], &body)).collect();
+    let ask = |headers: &Vec<(&'static str, String)>| {
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut client = peer.connect();
+        client.ask("PATCH", "/table/arr", &headers, &body);
+        client
+    };
+    let mut asking: Vec<Client> = requests.iter().map(ask).collect();
+    assert_eq!(asking.remove(0).answer(false).expect("an answer").status, 400);
     peer.put("/mine", &json!(1));
+    let is_waiting = |client: &&Client| {
+        client.socket().set_nonblocking(true).expect("a socket");
+        let waits = !client.socket().peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
+        client.socket().set_nonblocking(false).expect("a socket");
+        waits
+    };
+    let waiting = asking.iter().filter(is_waiting).count();
+    assert!(waiting >= 4, "{waiting} of {} wait", asking.len());
+    for client in &mut asking {
+        assert_eq!(client.answer(false).expect("an answer").status, 400);
+    }
+}
+
+/// The owner's device signs what a guest writes over HTTP, and says for whom, to all who may read it.
+#[test]
+fn who_asked_for_what_was_written_is_told_to_whoever_reads_it() {
+    let peer = Peer::start();
+    let guest = Guest::of(&peer, 30, &[]);
+    let (home, id, name) = (peer.home(), guest.id(), timebus_identity::human_name(&guest.key.public()));
+    peer.put("/table/own", &json!("mine"));
+    assert_eq!(guest.put("/table/said", "\"his\"").status, 200);
+    let text = [("content-type", "text/plain")];
+    let headers = guest.headers("PUT", "/table/text", &text, "some words");
+    assert_eq!(send(&peer, "PUT", "/table/text", &headers, "some words").status, 200);
+    let large: serde_json::Map<String, Value> = (0..40).map(|n| (n.to_string(), json!("x".repeat(20_000)))).collect();
+    assert_eq!(guest.put("/table/large", &Value::from(large).to_string()).status, 200);
+    let mut socket = super::signed::socket(&peer, &guest.key, now_s() - 200);
+    socket.say(&json!({"id": 1, "put": "/table/by-socket", "value": 1}));
+    assert_eq!(socket.hear()["ok"], true);
+    let signed = format!("{name}, over HTTP (signed by your device)");
+    let leaves = |peer: &Peer| -> Vec<Value> {
+        let meta = peer.send("GET", "/table?view=meta", &[], "").text();
+        meta.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let check = |peer: &Peer| {
+        let all = leaves(peer);
+        assert_eq!(all.len(), 44, "{all:?}");
+        for leaf in &all {
+            let is_own = leaf["path"] == "/table/own";
+            assert_eq!((leaf["asked_by"].as_str(), leaf["writer"].as_str()), if is_own { (None, None) } else { (Some(&*id), Some(&*signed)) });
+            assert_eq!(leaf["author"], all[0]["author"], "the device signs all");
+        }
+        let log = &peer.value("/.sys/log/table/said")["changes"][0];
+        assert_eq!((log["asked_by"].as_str(), log["writer"].as_str()), (Some(&*id), Some(&*signed)), "{log}");
+        let told = run(peer.home(), &["log", "/table"]);
+        assert!(told.out.contains(&format!("  {signed}  /table/said")), "{told:?}");
+        let told = run(peer.home(), &["why", "shown", "/table/said"]);
+        assert!(told.out.contains(&format!("{signed} wrote what is there")), "{told:?}");
+        let told = run(peer.home(), &["why", "shown", "/table/own"]);
+        assert!(told.out.contains("you wrote what is there"), "{told:?}");
+    };
+    check(&peer);
+    let blamed = run(home, &["blame", "/table/by-socket"]);
+    assert!(blamed.out.starts_with(&format!("{signed}  ")), "{blamed:?}");
+    assert!(peer.value("/.sys/log/table/said?view=raw").to_string().contains(&format!("\"of\":\"{id}\"")));
+    // Who watches is told with what he hears.
+    let mut watcher = crate::socket::Socket::open(&peer);
+    watcher.say(&json!({"id": 1, "watch": "/table/said"}));
+    while watcher.hear()["caught_up"].is_null() {}
+    assert_eq!(guest.put("/table/said", "\"more\"").status, 200);
+    let heard = watcher.hear();
+    assert_eq!((&heard["asked_by"], heard["by"].is_string()), (&json!(id), true), "{heard}");
+    drop(watcher);
+    // A guest who reads it is told whose word it is, and not that it is his own device's.
+    let headers = guest.headers("GET", "/table/text?view=meta", &[], "");
+    let line = send(&peer, "GET", "/table/text?view=meta", &headers, "").json();
+    assert!(line["writer"].as_str().is_some_and(|writer| writer.contains("over HTTP (says ")) && line["asked_by"] == id, "{line}");
+    // It is in the log: an index that is made anew knows it, and so does a friend.
+    let home = peer.stop();
+    std::fs::remove_dir_all(home.folder().join("index")).expect("removed");
+    let peer = Peer::start_in(home);
+    check(&peer);
+    let bob = Peer::start();
+    join(&bob, &invite(&peer, &[]), "alice");
+    until_value(&bob, "/@alice/table/said", &json!("more"));
+    let told = bob.value("/.sys/log/@alice/table/said")["changes"][0].clone();
+    assert!(told["asked_by"] == id && told["writer"].as_str().is_some_and(|writer| writer.ends_with("over HTTP (says alice)")), "{told}");
+}
+
+/// Who is thrown out leaves what was written for him: it is the owner's, who is told how much there is, and where.
+#[test]
+fn what_was_written_for_who_is_thrown_out_is_named() {
+    let peer = Peer::start();
+    let guest = Guest::of(&peer, 31, &[]);
+    let other = Guest::of(&peer, 32, &[]);
+    assert_eq!(other.put("/table/other", "1").status, 200);
+    let nothing = verb(peer.home(), &["revoke", &guest.id(), "--preview"]);
+    assert_eq!((&nothing["written_for"], &nothing["written_for_total"]), (&json!([]), &json!(0)), "{nothing}");
+    for n in 0..3 {
+        assert_eq!(guest.put(&format!("/table/{n}"), "1").status, 200);
+    }
+    peer.put("/table/own", &json!(1));
+    let told = verb(peer.home(), &["revoke", &guest.id(), "--preview"]);
+    assert_eq!(told["written_for_total"], 3, "{told}");
+    let paths: Vec<&Value> = told["written_for"].as_array().expect("a list").iter().map(|one| &one["paths"]).collect();
+    assert_eq!(paths, [&json!(["/table/2"]), &json!(["/table/1"]), &json!(["/table/0"])], "the last first");
+    let words = run(peer.home(), &["revoke", &guest.id(), "--preview"]);
+    let wanted =
+        ["3 changes were written for", "over HTTP and signed by your device, at /table/0, /table/1 and /table/2", "timebus undo PATH VERSION"];
+    assert!(wanted.iter().all(|wanted| words.out.contains(wanted)), "{words:?}");
+    // What it names does it.
+    let version = told["written_for"][0]["version"].as_str().expect("a version").to_owned();
+    verb(peer.home(), &["revoke", &guest.id()]);
+    assert_eq!(peer.value("/table"), json!({"0": 1, "1": 1, "2": 1, "other": 1, "own": 1}));
+    verb(peer.home(), &["undo", "/table/2", &version]);
+    assert_eq!(peer.value("/table"), json!({"0": 1, "1": 1, "other": 1, "own": 1}));
+}
+
+/// What counts for who writes over HTTP is not what he may keep here by a peer of his own.
+#[test]
+fn the_limit_that_is_shown_is_the_one_that_counts() {
+    let peer = Peer::start();
+    let guest = Guest::of(&peer, 33, &[]);
+    assert_eq!(guest.put("/table/a", &json!("x".repeat(4000)).to_string()).status, 200);
+    let row = |peer: &Peer| {
+        let costs = verb(peer.home(), &["top"]);
+        costs["costs"].as_array().and_then(|all| all.iter().find(|row| row["key"] == guest.id()).cloned()).unwrap_or_else(|| panic!("{costs}"))
+    };
+    let now = row(&peer);
+    assert_eq!(
+        (now["bytes_max"].as_u64(), now["http_bytes_max"].as_u64(), &now["http_bytes"]),
+        (Some(256_000_000), Some(256_000_000), &now["bytes"])
+    );
+    let asked = run(peer.home(), &["limits", &guest.id()]);
+    assert!(asked.out.contains("256.00 MB"), "{asked:?}");
+    verb(peer.home(), &["limits", &guest.id(), "3MB"]);
+    assert_eq!((&row(&peer)["bytes_max"], &row(&peer)["http_bytes_max"]), (&json!(3_000_000), &json!(3_000_000)));
 }

@@ -33,7 +33,8 @@ pub(crate) fn signed_with(
         "content-digest" => Some(digest.clone()).filter(|_| !body.is_empty()),
         name => more.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| (*value).to_owned()),
     };
-    let head = RequestHead { method, scheme: "http", authority: &authority, path, query: None, has_body: !body.is_empty(), field: &field };
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let head = RequestHead { method, scheme: "http", authority: &authority, path, query, has_body: !body.is_empty(), field: &field };
     let headers = sign_request(&head, &[], key.public().as_bytes(), now_s, |base| *key.sign(base).as_bytes()).expect("a signature");
     let mut out = vec![("Origin", format!("http://{authority}")), ("Signature-Input", headers.signature_input), ("Signature", headers.signature)];
     if !body.is_empty() {

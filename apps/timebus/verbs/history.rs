@@ -59,6 +59,11 @@ async fn changes(client: &mut Client, path: &Target, limit: usize, after: Option
     Ok(items(&page, "changes").to_vec())
 }
 
+/// Who wrote something; where a device signed it for whoever asked for it over HTTP, that and who says so.
+fn writer(change: &Json) -> &str {
+    text(change, "writer").or_else(|| text(change, "author_name")).unwrap_or("?")
+}
+
 /// A path in which the elements of lists have short names: `/todo/@4ccim3….2`.
 fn short(path: &str) -> String {
     const CHARS: usize = 7;
@@ -85,7 +90,7 @@ fn describe(change: &Json) -> String {
     }
     let version = version_of(change).unwrap_or_default();
     let time = number(change, "time_ms").map(utc).unwrap_or_default();
-    format!("{version}  {time}  {}  {}", text(change, "author_name").unwrap_or("?"), shown.join(", "))
+    format!("{version}  {time}  {}  {}", writer(change), shown.join(", "))
 }
 
 pub(crate) async fn diff(context: &Context, args: Diff) -> anyhow::Result<()> {
@@ -137,7 +142,7 @@ pub(crate) async fn blame(context: &Context, args: Blame) -> anyhow::Result<()> 
         let leaf = crate::value::parse(&line)?;
         let time = number(&leaf, "time_ms").map(utc).unwrap_or_default();
         let value = member(&leaf, "value").map(|value| brief(value, VALUE_CHARS_MAX)).unwrap_or_default();
-        let (author, path) = (text(&leaf, "author_name").unwrap_or("?"), short(text(&leaf, "path").unwrap_or("?")));
+        let (author, path) = (writer(&leaf), short(text(&leaf, "path").unwrap_or("?")));
         out.line(printable(&format!("{author}  {time}  {path}  {value}")))?;
     }
     match is_empty {
@@ -165,7 +170,7 @@ pub(crate) async fn conflicts(context: &Context, args: Conflicts) -> anyhow::Res
             let mark = if at == 0 { "shown " } else { "beside" };
             let time = number(value, "time_ms").map(utc).unwrap_or_default();
             let shown = member(value, "value").map(|value| brief(value, VALUE_CHARS_MAX)).unwrap_or_default();
-            out.line(printable(&format!("  {mark}  {}  {time}  {shown}", text(value, "author_name").unwrap_or("?"))))?;
+            out.line(printable(&format!("  {mark}  {}  {time}  {shown}", writer(value))))?;
         }
     }
     if !conflicts.is_empty() {

@@ -4,10 +4,10 @@
 /** @typedef {string[]} Version */
 /** @typedef {{ value: any, version: Version, next: string | null }} Listing */
 /** @typedef {{ text: string, type: string, version: Version, truncated: boolean }} Reading */
-/** @typedef {{ version: string, id: string, author: string, author_name: string, time_ms: number, parents: string[], paths: string[], paths_total: number }} Change */
-/** @typedef {{ value: any, id: string, author: string, author_name: string, time_ms: number }} Side */
+/** @typedef {{ version: string, id: string, author: string, author_name: string, writer?: string, time_ms: number, parents: string[], paths: string[], paths_total: number }} Change */
+/** @typedef {{ value: any, id: string, author: string, author_name: string, writer?: string, time_ms: number }} Side */
 /** @typedef {{ path: string, values: Side[] }} Conflict */
-/** @typedef {{ path: string, value: any, version: string, author: string, author_name: string, time_ms: number }} Authored */
+/** @typedef {{ path: string, value: any, version: string, author: string, author_name: string, writer?: string, time_ms: number }} Authored */
 /**
  * @typedef {object} Status
  * @property {string} version

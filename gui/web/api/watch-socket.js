@@ -21,6 +21,7 @@ import { Problem, inPages } from "./problem.js";
  * @property {Version} [version] the watched path after this
  * @property {boolean} [more] whether the change goes on in the next event; only after that is its version whole
  * @property {string} [by] who did it
+ * @property {string} [asked_by] for whom they did, as they say, if somebody asked them to over HTTP
  * @property {number} [time_ms] when they did it
  * @property {number} [behind] changes that were left out; a snapshot follows
  * @property {string} [closed] why the watch ended

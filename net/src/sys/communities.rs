@@ -13,7 +13,7 @@ use timebus_store::op::Op;
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
-use timebus_store::summary::summary;
+use timebus_store::summary::{Summary, summary};
 use timebus_store::writer::{Action, Statement};
 
 use crate::blobs::wishes::Wishes;
@@ -641,15 +641,18 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
         let [text_at, time_at] = ["text", "at_ms"].map(|name| path.join(Segment::Name(name.into())).unwrap_or_else(|_| path.clone()));
         let read = |at: &Path| community::leaf(&rows, space, at).map_err(failed);
         let Some(text) = read(&text_at)?.map_or_else(|| read(&path), |text| Ok(Some(text)))? else { continue };
-        let author = |at: &Path| -> Result<Option<PublicKey>, StorageError> {
+        let change = |at: &Path| -> Result<Option<Summary>, StorageError> {
             let t_key = node_key(t, &at.key());
             let Some(write) = Node::load(&*rows, &t_key)?.winner(&*rows, &t_key)? else { return Ok(None) };
-            Ok(Some(summary(&*rows, t, write.a)?.author))
+            Ok(Some(summary(&*rows, t, write.a)?))
         };
-        let author = author(&text_at).map_err(failed)?.map_or_else(|| author(&path).map_err(failed), |author| Ok(Some(author)))?;
-        if let Some(author) = author
-            && (quiet.contains(&author) || crate::whose::spaces_of(store, &author, true).iter().any(|space| quiet.contains(space)))
-        {
+        let change = change(&text_at).map_err(failed)?.map_or_else(|| change(&path).map_err(failed), |change| Ok(Some(change)))?;
+        let author = change.as_ref().map(|change| change.author);
+        // What a device signed for who asked by HTTP is not its owner's word.
+        let writer = change.as_ref().and_then(|change| people.writer(change));
+        // Whoever wrote it, or had it written.
+        let mut by = change.iter().flat_map(|change| std::iter::once(change.author).chain(change.behalf));
+        if by.any(|key| quiet.contains(&key) || crate::whose::spaces_of(store, &key, true).iter().any(|space| quiet.contains(space))) {
             left_out += 1;
             continue;
         }
@@ -661,9 +664,9 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
             "path": path.to_string(),
             "text": text.as_str().map_or_else(|| text.to_string(), str::to_owned),
             "at_ms": read(&time_at)?.and_then(|at| at.as_u64()),
-            "by": by,
+            "you": writer.is_none() && author == Some(store.device()),
+            "by": writer.or(by),
             "key": author.map(|author| author.to_string()),
-            "you": author == Some(store.device()),
         }));
     }
     let own = community::own_board(store, &here.key).filter(|path| rights.guest_grant(&store.device(), path).is_some());

@@ -71,6 +71,7 @@ fn one(op: &Op, space: &PublicKey) -> Serde {
         Op::Revoke(revoke) => json!({"op": "revoke", "grant": revoke.grant.to_string()}),
         Op::Genesis(_) => json!({"op": "genesis"}),
         Op::Succeed(_) => json!({"op": "succeed"}),
+        op if let Some(key) = timebus_store::behalf::of_op(op) => json!({"op": "on-behalf", "of": key.to_string()}),
         Op::Unknown { tag: timebus_store::asked::TAG, .. } => json!({"op": "asked"}),
         Op::Unknown { tag, bytes } => json!({"op": "unknown", "tag": tag, "bytes": bytes.len()}),
     }

@@ -17,15 +17,19 @@ use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
 use timebus_store::writer::Statement;
 
+use self::written::Written;
 use super::rights::{changes, describe, hidden_words, is_since, no_authority, place_of, rights_of, scope_at};
+use crate::blobs::beside;
 use crate::devices::{is_handed_on, kin, names, with_devices};
 use crate::peer::Peer;
 use crate::people::{People, Person};
 use crate::problem::Problem;
-use crate::route::write_problem;
+use crate::route::{storage_problem, write_problem};
 use crate::sys::network::{bad, read};
 use crate::who::now_ms;
 use crate::words::{action_words, moment, scope_words};
+
+mod written;
 
 /// Grants and people that words about a revocation name; more are counted.
 const STILL_MAX: usize = 5;
@@ -121,6 +125,9 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
         }
     });
     says.retain(|line| !line.is_empty());
+    let (of, keys) = (peer.clone(), taken.keys.clone());
+    let written = beside(move || Written::of(&of, space, &keys, &path)).await?.map_err(|error| storage_problem(&error))?;
+    says.extend(written.says(&people, &taken.name));
     // Whoever took a link has it.
     let invites = peer.network().map(|network| network.invites());
     let open = invites.map_or_else(Vec::new, |invites| invites.open_behind(&space.key, &rights, taken.grants.iter().chain(&plan.dead), now_ms()));
@@ -179,6 +186,8 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
         "kept": plan.kept,
         "invites": open.iter().map(|(record, _)| record.id.as_str()).chain(elsewhere.keys().map(String::as_str)).collect::<Vec<_>>(),
         "changes": changes(&people, &rights, &plan.hidden),
+        "written_for": written.describe(&people),
+        "written_for_total": written.total,
         "says": says,
     }))
 }

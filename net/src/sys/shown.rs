@@ -201,7 +201,7 @@ async fn of_values(asked: &Asked<'_>, space: Space, told: &mut Told) -> Result<b
     for write in writes.iter().take(WRITES_MAX) {
         let own = summary(&*rows, at.main(), write.a).map_err(failed)?;
         let by = people.name(&own.author);
-        told.say(About::Value, format!("{by} wrote what is there, on {}", day(own.time_ms)));
+        told.say(About::Value, format!("{} wrote what is there, on {}", people.wrote(&own), day(own.time_ms)));
         if own.author == store.device() {
             last_own = last_own.max(write.a);
         }
@@ -267,7 +267,7 @@ fn last_below(asked: &Asked<'_>, at: Space) -> Result<Option<(String, u64)>, Sto
             None => None,
         },
     };
-    Ok(last.map(|own| (asked.people.name(&own.author), own.time_ms)))
+    Ok(last.map(|own| (asked.people.wrote(&own), own.time_ms)))
 }
 
 /// Who took away what was there, and where it may be now.
@@ -281,7 +281,7 @@ fn of_gone(asked: &Asked<'_>, at: Space, told: &mut Told) -> Result<(), StorageE
         let t_key = node_key(at.main(), &above.key());
         let Some(write) = Node::load(&*rows, &t_key)?.winner(&*rows, &t_key)? else { continue };
         let own = summary(&*rows, at.main(), write.a)?;
-        let (by, when) = (people.name(&own.author), moment(own.time_ms));
+        let (by, when) = (people.wrote(&own), moment(own.time_ms));
         match write.value {
             Value::Map => continue,
             Value::List => told.say(
@@ -297,7 +297,7 @@ fn of_gone(asked: &Asked<'_>, at: Space, told: &mut Told) -> Result<(), StorageE
     }
     let Some(a) = last else { return Ok(()) };
     let own = summary(&*rows, at.main(), a)?;
-    let (by, when) = (people.name(&own.author), moment(own.time_ms));
+    let (by, when) = (people.wrote(&own), moment(own.time_ms));
     // As `mv` does, one change writes something elsewhere and removes it here.
     let change = peer.store().latest(&rows, at.main(), Some(a + 1)).next().transpose()?;
     let elsewhere = change

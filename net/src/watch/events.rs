@@ -93,9 +93,18 @@ pub(super) fn lines_tails(update: &Update, path: &Path, version: &Version) -> Op
         write_edit(&mut out, at, steps, &edit);
         out.extend_from_slice(b",\"version\":");
         write_names(version, &mut out);
-        out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
+        write_author(&mut out, update);
     }
     Some(out)
+}
+
+/// Writes who did something, for whom as he says, and when.
+pub(super) fn write_author(out: &mut Vec<u8>, update: &Update) {
+    out.extend_from_slice(format!(",\"by\":\"{}\"", update.author).as_bytes());
+    if let Some(key) = &update.behalf {
+        out.extend_from_slice(format!(",\"asked_by\":\"{key}\"").as_bytes());
+    }
+    out.extend_from_slice(format!(",\"time_ms\":{}", update.time_ms).as_bytes());
 }
 
 /// Writes the members of an event that say what happened where.

@@ -150,6 +150,7 @@ mod tests {
                 id: timebus_store::ids::ChangeId([0; 32]),
                 name: "".into(),
                 author: store.device(),
+                behalf: None,
                 time_ms: 1,
                 patches: None,
                 texts: Vec::new(),

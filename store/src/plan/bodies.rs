@@ -48,8 +48,8 @@ impl Plan<'_> {
                 !follows
                     && body.bytes + size <= part_bytes
                     && body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
-                    // One is left for who asked.
-                    && body.ops.len() + 1 < OPS_MAX
+                    // Two are left for who asked.
+                    && body.ops.len() + 2 < OPS_MAX
                     && body.references.len() + references.len() <= REFERENCES_MAX - 300
             });
             if !fits {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use timebus_identity::PublicKey;
+
 use super::{StorageError, Store};
 use crate::fold::Bodies;
 use crate::ids::OpId;
@@ -239,6 +241,27 @@ impl Store {
                 let (key, value) = row?;
                 let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
                 let own = Summary::decode(&value)?;
+                let counts = own.part.is_none() || own.folded;
+                let paths = if counts { bodies.named_by(rows, t, a)? } else { Vec::new() };
+                Ok((!paths.is_empty()).then_some((a, own, paths)))
+            };
+            read().transpose()
+        })
+    }
+
+    /// The changes of a timeline that some device says it made on somebody's behalf, and that had an effect, latest first, with the
+    /// paths that their ops name.
+    pub fn made_for<'a>(
+        &self,
+        rows: &'a Committed,
+        t: u32,
+        key: &PublicKey,
+    ) -> impl Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + use<'a> {
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        rows.scan_back(Table::Meta, &crate::pipeline::behalf_prefix(t, key), None).filter_map(move |row| {
+            let read = || {
+                let a = row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
+                let own = summary(rows, t, a)?;
                 let counts = own.part.is_none() || own.folded;
                 let paths = if counts { bodies.named_by(rows, t, a)? } else { Vec::new() };
                 Ok((!paths.is_empty()).then_some((a, own, paths)))

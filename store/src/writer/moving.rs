@@ -132,6 +132,7 @@ impl Decider {
     /// Works out and stages what moving does.
     pub(super) fn decide_move(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path: from, action, time_ms, may_name, .. } = request;
+        let called = Called::not(may_name.as_ref());
         let Action::Move { to } = &action else { return Err(WriteError::Absent(from)) };
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &from));
         let t = space.main();
@@ -200,7 +201,7 @@ impl Decider {
             }
         }
         let bodies = plan.into_bodies()?;
-        let last = self.stage(t, bodies, &caps, Called::NOT, None, time_ms)?;
+        let last = self.stage(t, bodies, &caps, called, None, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed: false, durable: true })

@@ -123,7 +123,7 @@ impl Decider {
             _ => {}
         }
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
-        let asker = may_name.as_ref().map(|may_name| may_name.asker);
+        let (asker, behalf) = whom(may_name.as_ref());
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let mut caps = self.caps(space, &path)?;
@@ -225,7 +225,7 @@ impl Decider {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
         }
         let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
-        let last = self.stage(t, bodies, &caps, Called { name: label, wanted, asker }, base_ids, time_ms)?;
+        let last = self.stage(t, bodies, &caps, Called { name: label, wanted, asker, behalf }, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let created = match created {
@@ -439,7 +439,7 @@ impl Decider {
         base: Option<Vec<ChangeId>>,
         time_ms: u64,
     ) -> Result<ChangeId, WriteError> {
-        let Called { name, wanted, asker } = called;
+        let Called { name, wanted, asker, behalf } = called;
         let asked = wanted.as_ref().and_then(|wanted| Asked::of(&self.inner.device, asker.as_ref(), wanted, name.as_deref()));
         let count = bodies.len().max(1) as u64;
         self.bytes = bodies.iter().map(PlannedBody::bytes).sum::<u64>() + count * OVERHEAD_BYTES;
@@ -458,6 +458,7 @@ impl Decider {
                     Some(before) => Some(vec![before.id()]),
                     None => base.clone(),
                 };
+                body.ops.extend(behalf.as_ref().map(crate::behalf::to_op));
                 if number == count {
                     body.label = name.as_deref().map(Into::into);
                     body.ops.extend(asked.iter().map(Asked::to_op));
@@ -581,11 +582,21 @@ pub(super) struct Called {
     pub(super) wanted: Option<String>,
     /// Who that was, if not the owner.
     pub(super) asker: Option<Asker>,
+    /// The key that he signs with, if he has one.
+    pub(super) behalf: Option<PublicKey>,
 }
 
 impl Called {
     /// Nothing in particular.
-    pub(super) const NOT: Self = Self { name: None, wanted: None, asker: None };
+    pub(super) fn not(may_name: Option<&MayName>) -> Self {
+        let (asker, behalf) = whom(may_name);
+        Self { name: None, wanted: None, asker, behalf }
+    }
+}
+
+/// Who asks, if not the owner, and the key that he signs with if he has one.
+pub(super) fn whom(may_name: Option<&MayName>) -> (Option<Asker>, Option<PublicKey>) {
+    (may_name.map(|may_name| may_name.asker), may_name.and_then(|may_name| may_name.behalf))
 }
 
 /// How much of a request was carried out before under the name that it gives its version.

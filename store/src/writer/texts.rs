@@ -9,7 +9,7 @@
 
 use timebus_identity::{PublicKey, SecretKey};
 
-use super::requests::{Called, check_condition, check_keeps_off, check_reserved};
+use super::requests::{Called, check_condition, check_keeps_off, check_reserved, whom};
 use super::version::{is_of_many, many};
 use super::{Action, Asker, Decider, Request, WriteError, Written, names_at, resolve};
 use crate::fold::Bodies;
@@ -440,7 +440,7 @@ impl Decider {
     /// Works out and stages what a request does to a text.
     pub(super) fn decide_text(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
-        let asker = may_name.as_ref().map(|may_name| may_name.asker);
+        let (asker, behalf) = whom(may_name.as_ref());
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let caps = self.caps(space, &path)?;
@@ -606,7 +606,7 @@ impl Decider {
         }
         let base = base.filter(|base| is_partial || !node.touch.is(base));
         let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
-        let last = self.stage(t, bodies, &caps, Called { name, wanted: label, asker }, base_ids, time_ms)?;
+        let last = self.stage(t, bodies, &caps, Called { name, wanted: label, asker, behalf }, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })
@@ -615,7 +615,7 @@ impl Decider {
     /// Works out and stages an addition to a counter.
     pub(super) fn decide_inc(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, label, condition, time_ms, may_name, .. } = request;
-        let asker = may_name.as_ref().map(|may_name| may_name.asker);
+        let (asker, behalf) = whom(may_name.as_ref());
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
@@ -656,7 +656,7 @@ impl Decider {
         let bodies = plan.into_bodies()?;
         let wanted = label.clone();
         let label = self.unless_taken(t, &path, label, &taken)?.filter(|label| !version.contains(label));
-        let last = self.stage(t, bodies, &caps, Called { name: label, wanted, asker }, None, time_ms)?;
+        let last = self.stage(t, bodies, &caps, Called { name: label, wanted, asker, behalf }, None, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })

@@ -242,6 +242,7 @@ fn rows() -> Vec<Vec<u8>> {
         part: Some((2, 3)),
         folded: true,
         label: Some("alice-5".into()),
+        behalf: None,
     };
     let plain = Summary { deps: Vec::new(), base: None, total: true, part: None, folded: false, label: None, ..summary.clone() };
     let write = Write { lamport: 9, a: 4, id: element(), list: Some(element()), value: Value::String("x".into()) };
@@ -257,6 +258,7 @@ fn rows() -> Vec<Vec<u8>> {
         with(2, entry.encode()),
         with(2, Entry { writes: false, list: None, preds: Vec::new(), hidden: true }.encode()),
         with(3, history_key(&node_key(1, &Path::parse("/a").expect("a path").key()), 7, 2)),
+        with(0, Summary { behalf: Some(key().public()), ..plain }.encode()),
     ]
 }
 
