@@ -284,7 +284,10 @@ fn body(rows: &Committed, space: Space, at: &Path) -> Result<Option<(Json, Tree)
 /// The reference at a place, if there is one, with its body if that is asked for. It is the word of its owner if all of it is.
 fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Path, with_body: bool) -> Result<Option<Reference>, StorageError> {
     let t = space.main();
-    let author = |write: &timebus_store::node::Write| Ok::<_, StorageError>(summary(rows, t, write.a)?.author);
+    let author = |write: &timebus_store::node::Write| {
+        let summary = summary(rows, t, write.a)?;
+        Ok::<_, StorageError>(summary.behalf.unwrap_or(summary.author))
+    };
     let mut authors = Vec::new();
     let value = |path: &Path| -> Result<Option<timebus_store::node::Write>, StorageError> {
         let t_key = node_key(t, &path.key());
@@ -329,7 +332,7 @@ fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Pat
     };
     let source = source.unwrap_or(Pointer { space: space.key, path: at });
     let summary = summary(rows, t, write.a)?;
-    authors.insert(0, summary.author);
+    authors.insert(0, summary.behalf.unwrap_or(summary.author));
     let by = authors.into_iter().find(|by| is_other(rights, by)).unwrap_or(summary.author);
     Ok(Some(Reference { kind, target, source, is_index, body: said, at_ms: summary.time_ms, by }))
 }
