@@ -142,6 +142,7 @@ await withBrowser(async (browser) => {
     answers[1]("second");
     await later;
     answers[0]("first");
+    await new Promise((resolve) => setTimeout(resolve));
     const field = typed.querySelector("input");
     field.focus();
     const last = typed.show();
