@@ -70,6 +70,12 @@ impl Writer {
         Self { bytes: Vec::with_capacity(128) }
     }
 
+    /// An empty writer, with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// What was written.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {

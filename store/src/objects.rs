@@ -43,6 +43,8 @@ pub const STEPS_MAX: u64 = 5_000_000;
 const STEPS_SHARE: u64 = 50;
 /// Steps that finding out what a text was at a version may take, some 1 s.
 const READ_STEPS_MAX: u64 = 50_000_000;
+/// What is before the characters of a text in its row, at most.
+const CONTENT_HEAD_BYTES: usize = 16;
 /// Parts of an object's rows.
 const CONTENT: u8 = 0;
 const OPS: u8 = 1;
@@ -481,9 +483,9 @@ impl Loaded {
 
     /// Writes the text and its ops, so that the tail is empty.
     fn save(&mut self, rows: &mut Layered, t: u32, object: &ObjectId) {
-        let mut content = Writer::new();
+        let mut content = Writer::with_capacity(self.text.len_bytes() + CONTENT_HEAD_BYTES);
         content.flag(self.text.is_parked());
-        content.bytes(self.text.text().as_bytes());
+        self.text.encode_text(&mut content);
         rows.staged.put(Table::Object, object_key(t, object, CONTENT), content.into_bytes());
         rows.staged.put(Table::Object, object_key(t, object, OPS), self.text.encode());
         self.saved = self.saved.max(self.tail.iter().max().copied());
@@ -504,6 +506,9 @@ impl Loaded {
     }
 }
 
+/// Names a text.
+pub(crate) type TextName = (u32, ObjectId);
+
 /// A parked text, lent to whoever has time to merge it.
 #[derive(Debug)]
 pub(crate) struct Lent {
@@ -515,7 +520,7 @@ pub(crate) struct Lent {
 
 impl Lent {
     /// Which text it is.
-    pub(crate) fn name(&self) -> (u32, ObjectId) {
+    pub(crate) fn name(&self) -> TextName {
         (self.t, self.object)
     }
 
@@ -541,11 +546,13 @@ fn asking<T>(run: impl FnOnce(&dyn Fn(Result<bool, StorageError>) -> bool) -> T)
 /// Loaded texts.
 #[derive(Debug)]
 pub struct Texts {
-    loaded: HashMap<(u32, ObjectId), Loaded>,
+    loaded: HashMap<TextName, Loaded>,
     memory: usize,
     clock: u64,
     /// Texts that have more to merge than was allowed, and that nobody merges.
-    parked: BTreeSet<(u32, ObjectId)>,
+    parked: BTreeSet<TextName>,
+    /// Those of them whose names were given to somebody who merges each in its turn.
+    named: BTreeSet<TextName>,
     /// Steps that a text can have saved up.
     steps_max: u64,
 }
@@ -563,7 +570,7 @@ impl Texts {
     /// None yet. A text merges in so many steps at most while everything else waits.
     #[must_use]
     pub fn new(steps_max: u64) -> Self {
-        Self { loaded: HashMap::new(), memory: 0, clock: 0, parked: BTreeSet::new(), steps_max }
+        Self { loaded: HashMap::new(), memory: 0, clock: 0, parked: BTreeSet::new(), named: BTreeSet::new(), steps_max }
     }
 
     /// Forgets everything: what was staged did not come to be.
@@ -594,19 +601,24 @@ impl Texts {
         Ok(())
     }
 
-    /// A parked text, for somebody who merges it and gives it to [`Texts::give_back`].
-    pub(crate) fn lend(&mut self, rows: &impl Rows) -> Result<Option<Lent>, StorageError> {
-        while let Some((t, object)) = self.parked.pop_first() {
-            let loaded = self.at_hand(rows, t, &object)?;
-            if let Some(key) = rows.get(Table::Object, &parked_key(t, &object))?.filter(|_| loaded.key.is_empty()) {
-                loaded.key = key.to_vec();
-            }
-            if loaded.text.is_parked() && !loaded.is_lent {
-                loaded.is_lent = true;
-                return Ok(Some(Lent { t, object, text: loaded.text.clone(), flips: loaded.flips }));
-            }
+    /// Names a parked text that was not named yet, for somebody who has it lent to him when its turn comes: what is lent is a copy, so
+    /// there is to be one at a time.
+    pub(crate) fn next_parked(&mut self) -> Option<TextName> {
+        std::iter::from_fn(|| self.parked.pop_first()).find(|name| self.named.insert(*name))
+    }
+
+    /// A copy of a text that was named, if it is parked still, for somebody who merges it and gives it to [`Texts::give_back`].
+    pub(crate) fn lend(&mut self, rows: &mut Layered, (t, object): TextName) -> Result<Option<Lent>, StorageError> {
+        self.named.remove(&(t, object));
+        let loaded = self.at_hand(&*rows, t, &object)?;
+        if let Some(key) = rows.get(Table::Object, &parked_key(t, &object))?.filter(|_| loaded.key.is_empty()) {
+            loaded.key = key.to_vec();
         }
-        Ok(None)
+        let is_free = loaded.text.is_parked() && !loaded.is_lent;
+        let lent = is_free.then(|| Lent { t, object, text: loaded.text.clone(), flips: loaded.flips });
+        loaded.is_lent |= is_free;
+        self.settle(rows, t, &object);
+        Ok(lent)
     }
 
     /// Takes over what was merged of a lent text. Answers where it is, if it shows something else now.
@@ -785,6 +797,39 @@ mod tests {
         }
         assert!(saved_of(&rows, 0, &made.object).expect("read").is_none(), "the tail may be anywhere");
         assert_eq!(read_text(&rows, 0, &made.object).expect("read").text.len(), TAIL_OPS_MAX + 1);
+    }
+
+    /// Of many texts that are slow to merge each waits by its name, and none is copied before it is its turn.
+    #[test]
+    fn a_parked_text_is_named_once_and_lent_once() {
+        let tables = Tables::in_memory(MemoryTables::default());
+        let mut rows = Layered::new(tables.snapshot(), None);
+        let mut texts = Texts::new(0);
+        let mut number = 0;
+        let mut edit = |texts: &mut Texts, rows: &mut Layered, path: &str| {
+            number += 1;
+            let path = Path::parse(path).expect("a path");
+            let made = Creator { kind: Kind::Text, object: ObjectId::of_path(Kind::Text, &path.key()), path };
+            let op = TextOp {
+                change: ChangeId([number; 32]),
+                author: PublicKey::from_bytes([number; 32]),
+                base: TextVersion::new(),
+                agent: format!("s{number}").into(),
+                seq: 0,
+                edits: vec![TextEdit { pos: 0, del: 0, ins: "x".into() }],
+            };
+            texts.take(rows, 0, &made, (number.into(), 0), (op, true), |_, _| Ok(false)).expect("read").expect("valid");
+            (0, made.object)
+        };
+        let [one, other] = ["/one", "/other"].map(|path| edit(&mut texts, &mut rows, path));
+        let named: BTreeSet<TextName> = [texts.next_parked(), texts.next_parked()].into_iter().flatten().collect();
+        assert_eq!(named, BTreeSet::from([one, other]));
+        edit(&mut texts, &mut rows, "/one");
+        assert_eq!(texts.next_parked(), None, "it waits already");
+        let lent = texts.lend(&mut rows, one).expect("read").expect("it is parked");
+        assert!(texts.lend(&mut rows, one).expect("read").is_none(), "somebody has it");
+        assert!(texts.give_back(&mut rows, lent.resume()).expect("read").is_some(), "it shows something else");
+        assert!(texts.lend(&mut rows, one).expect("read").is_none() && texts.lend(&mut rows, other).expect("read").is_some());
     }
 
     /// A large text that somebody puts comes in many ops.

@@ -17,7 +17,7 @@ use crate::grant::Grant;
 use crate::ids::{ChangeId, GrantId};
 use crate::json::Json;
 use crate::log::Place;
-use crate::objects::Lent;
+use crate::objects::{Lent, TextName};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{Refusal, Space};
@@ -350,9 +350,19 @@ pub(crate) enum Job {
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), syncer::Failure>),
+    /// It is the turn of a text that has too much to merge: whoever merges such asks for it.
+    Lend(TextName),
     /// A text that had too much to merge was merged beside.
     Resumed(Box<Lent>),
     Stop,
+}
+
+/// What whoever merges texts beside is told.
+pub(crate) enum Parked {
+    /// One waits for its turn.
+    Waits(TextName),
+    /// Answers [`Job::Lend`]; nothing if there is no need any more.
+    Lent(Option<Box<Lent>>),
 }
 
 /// Checks the signatures of changes that came from outside.

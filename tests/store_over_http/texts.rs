@@ -77,6 +77,24 @@ fn ranges_of_the_version_that_was_seen_are_merged() {
     assert_eq!(parts[0], (Some("text [0:1]".to_owned()), "J".to_owned()));
 }
 
+/// The longest text that there may be, from one who has time to wait, and read at once.
+#[test]
+fn the_longest_text_is_there_at_once_and_takes_a_few_times_its_size() {
+    const TIMES_MAX: u64 = 24;
+    let peer = Peer::start();
+    peer.send("PUT", "/small", &[TEXT], "hello");
+    let before = peer.resident_bytes();
+    let text: String = (0..2_000_000).map(|number| format!("{number:07}\n")).collect();
+    assert_eq!(peer.send("PUT", "/long", &[TEXT], &text).status, 200);
+    let (written, shown) = (peer.peak_bytes() - before, peer.send("GET", "/long", &[], ""));
+    assert!(shown.body == text.as_bytes(), "{} of {} bytes", shown.body.len(), text.len());
+    assert!(written < TIMES_MAX * text.len() as u64, "{written} bytes for a text of {}", text.len());
+    // So does an edit in the middle of it.
+    assert_eq!(peer.send("PATCH", "/long", &[("Content-Range", "text [8000000:8000001]")], "x").status, 200);
+    let edited = peer.peak_bytes() - before;
+    assert!(edited < TIMES_MAX * text.len() as u64, "{edited} bytes for a text of {}", text.len());
+}
+
 #[test]
 fn a_braid_client_follows_a_text_by_its_ranges() {
     let peer = Peer::start();

@@ -17,7 +17,7 @@ use crate::objects::Texts;
 use crate::op::Op;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, decode_applied};
 use crate::summary::Summary;
-use crate::writer::Job;
+use crate::writer::{Job, Parked};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -449,7 +449,7 @@ impl Store {
         let device = SecretKey::from_seed(*keys.device().seed());
         let is_barred = renew && !opened.new_device;
         let Parts { inner, mut decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
-        let (resumer, lent) = mpsc::channel::<Box<crate::objects::Lent>>();
+        let (resumer, parked) = mpsc::channel();
         decider.resumer = Some(resumer);
         let merged = jobs.clone();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -458,21 +458,28 @@ impl Store {
         // Ends when the decider does, or one text later: nobody waits for it, and it holds nothing but that text.
         let merge = move || {
             let mut turns = crate::turns::Turns::new();
+            // Whether one was asked for that has its turn: only so there is one copy at a time.
+            let mut is_asked = false;
             loop {
                 let now = std::time::Instant::now();
-                if let Some((name, text)) = turns.take(now) {
-                    let text: Box<crate::objects::Lent> = text;
-                    let text = text.resume();
-                    turns.took(std::time::Instant::now(), name, now.elapsed());
-                    let _ = merged.send(Job::Resumed(Box::new(text)));
+                if !is_asked && let Some((name, ())) = turns.take(now) {
+                    is_asked = merged.send(Job::Lend(name)).is_ok();
                     continue;
                 }
-                let next = match turns.next() {
-                    Some(at) => lent.recv_timeout(at.saturating_duration_since(now)),
-                    None => lent.recv().map_err(Into::into),
+                let next = match turns.next().filter(|_| !is_asked) {
+                    Some(at) => parked.recv_timeout(at.saturating_duration_since(now)),
+                    None => parked.recv().map_err(Into::into),
                 };
                 match next {
-                    Ok(text) => turns.add(now, text.name(), text),
+                    Ok(Parked::Waits(name)) => turns.add(now, name, ()),
+                    Ok(Parked::Lent(lent)) => {
+                        is_asked = false;
+                        let Some(lent) = lent else { continue };
+                        let (name, began) = (lent.name(), std::time::Instant::now());
+                        let text = lent.resume();
+                        turns.took(std::time::Instant::now(), name, began.elapsed());
+                        let _ = merged.send(Job::Resumed(Box::new(text)));
+                    }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 }

@@ -22,11 +22,13 @@ pub fn edits_between(old: &str, new: &str) -> Vec<TextEdit> {
     let (old_rest, new_rest) = (&old[head_bytes..], &new[head_bytes..]);
     let tail_bytes = old_rest.chars().rev().zip(new_rest.chars().rev()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum::<usize>();
     let (old_mid, new_mid) = (&old_rest[..old_rest.len() - tail_bytes], &new_rest[..new_rest.len() - tail_bytes]);
-    let (a, b): (Vec<char>, Vec<char>) = (old_mid.chars().collect(), new_mid.chars().collect());
-    let whole = || vec![TextEdit { pos: head as u64, del: a.len() as u64, ins: new_mid.into() }];
-    if a.is_empty() || b.is_empty() || a.len() + b.len() > DIFF_CHARS_MAX || a.len() * b.len() > DIFF_WORK_MAX {
+    let (gone, put) = (old_mid.chars().count(), new_mid.chars().count());
+    let whole = || vec![TextEdit { pos: head as u64, del: gone as u64, ins: new_mid.into() }];
+    if gone == 0 || put == 0 || gone + put > DIFF_CHARS_MAX || gone * put > DIFF_WORK_MAX {
         return whole();
     }
+    // Four times as large as they were, so only of what is small.
+    let (a, b): (Vec<char>, Vec<char>) = (old_mid.chars().collect(), new_mid.chars().collect());
     let mut edits: Vec<TextEdit> = Vec::new();
     // Everything before `done` is as in the new text already. Only the lengths of the parts are used: the places of
     // deletions are not kept right by the crate when it joins parts.

@@ -12,6 +12,9 @@ use super::ops::{Ops, Slot};
 use super::order::by_branch;
 use super::tracker::{Names, Tracker};
 
+/// Characters that a step puts in or takes out of a text in one stretch, where nothing else was done meanwhile.
+const PLAIN_CHARS: u64 = 16;
+
 /// A part of an op in the order of merging.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
@@ -251,7 +254,7 @@ impl Merge {
         }
         let max = TEXT_CHARS_MAX as u32;
         if parents == self.graph.frontier() {
-            budget.take(count.into())?;
+            budget.take(ops.edits(slot).len() as u64 + u64::from(count) / PLAIN_CHARS)?;
             if !ops.fits(slot, from, to, self.len, max) {
                 return Ok((Fate::NoEffect, Vec::new()));
             }

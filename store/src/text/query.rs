@@ -24,6 +24,11 @@ impl TextObject {
         self.merge.rope().to_string()
     }
 
+    /// Bytes of the merged text.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.merge.rope().len_bytes()
+    }
+
     /// Characters (Unicode scalar values) of the merged text.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -20,6 +20,9 @@ use crate::op::{TEXT_AGENT_BYTES_MAX, TEXT_EDITS_MAX};
 const VERSION: u8 = 1;
 /// The version and the hash of what follows it.
 const HEADER_BYTES: usize = 1 + 32;
+/// Bytes of an op and of an edit, roughly: what a snapshot makes room for.
+const OP_BYTES: usize = 56;
+const EDIT_BYTES: usize = 8;
 /// UTF-8 takes at most so many bytes a character.
 const TEXT_BYTES_MAX: usize = TEXT_CHARS_MAX as usize * 4;
 
@@ -67,8 +70,13 @@ impl TextObject {
     /// Everything that [`TextObject::decode`] needs.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.bytes(self.text().as_bytes());
+        let rope = self.merge.rope();
+        // All of it in one piece that need not grow, or what is there already is copied again and again.
+        let room = rope.len_bytes() + self.ops.inserted.len() + self.ops.len() * OP_BYTES + self.ops.edits.len() * EDIT_BYTES;
+        let mut out = Writer::with_capacity(HEADER_BYTES + room);
+        out.raw(&[VERSION]);
+        out.raw(&[0; HEADER_BYTES - 1]);
+        self.encode_text(&mut out);
         out.flag(self.rebuild);
         out.flag(self.parked);
         out.var(self.author_keys.len() as u64);
@@ -98,11 +106,17 @@ impl TextObject {
             out.zigzag(i64::from(len) - last.1);
             last = (i64::from(slot), i64::from(len));
         }
-        let body = out.into_bytes();
-        let mut bytes = vec![VERSION];
-        bytes.extend_from_slice(blake3::hash(&body).as_bytes());
-        bytes.extend_from_slice(&body);
+        let mut bytes = out.into_bytes();
+        let hash = blake3::hash(&bytes[HEADER_BYTES..]);
+        bytes[1..HEADER_BYTES].copy_from_slice(hash.as_bytes());
         bytes
+    }
+
+    /// Writes the merged text, as it is and without a copy of it.
+    pub(crate) fn encode_text(&self, out: &mut Writer) {
+        let rope = self.merge.rope();
+        out.var(rope.len_bytes() as u64);
+        rope.substrings().for_each(|part| out.raw(part.as_bytes()));
     }
 
     fn encode_ops(&self, out: &mut Writer) {

@@ -9,13 +9,13 @@ use timebus_identity::Verified;
 use tokio::sync::oneshot;
 
 use super::syncer::{Entry, Failure, Reply, fail};
-use super::{Group, Job, Offered, WriteError, names, names_at};
+use super::{Group, Job, Offered, Parked, WriteError, names, names_at};
 use crate::change::Change;
 use crate::fold::Effect;
 use crate::ids::GrantId;
 use crate::log::{Form, Place};
 use crate::node::{Node, node_key};
-use crate::objects::Lent;
+use crate::objects::{Lent, TextName};
 use crate::pipeline::{Pipeline, Refusal, is_auth};
 use crate::store::{Inner, Stated, StorageError};
 use crate::summary::summary;
@@ -62,7 +62,7 @@ pub(crate) struct Decider {
     pub(crate) fences: Vec<oneshot::Sender<Place>>,
     pub(crate) stopping: bool,
     /// Who merges texts that have too much to merge; without anybody, whoever drives this does.
-    pub(crate) resumer: Option<Sender<Box<Lent>>>,
+    pub(crate) resumer: Option<Sender<Parked>>,
 }
 
 impl Decider {
@@ -172,13 +172,18 @@ impl Decider {
             }
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
+            Job::Lend(name) => {
+                let lent = self.lend_named(name);
+                if let Some(resumer) = &self.resumer {
+                    let _ = resumer.send(Parked::Lent(lent));
+                }
+            }
             Job::Resumed(lent) => self.resumed(*lent),
             Job::Stop => self.stopping = true,
         }
-        if let Some(resumer) = self.resumer.clone()
-            && let Some(lent) = self.lend()
-        {
-            let _ = resumer.send(lent);
+        if let Some(resumer) = &self.resumer {
+            let names = std::iter::from_fn(|| self.pipeline.bodies.texts.next_parked());
+            names.for_each(|name| drop(resumer.send(Parked::Waits(name))));
         }
         if self.is_settled() {
             let place = self.pipeline.next_place();
@@ -190,15 +195,21 @@ impl Decider {
 
     /// A text that has too much to merge, for whoever has time.
     pub(crate) fn lend(&mut self) -> Option<Box<Lent>> {
+        while let Some(name) = self.pipeline.bodies.texts.next_parked() {
+            if let Some(lent) = self.lend_named(name) {
+                return Some(lent);
+            }
+        }
+        None
+    }
+
+    fn lend_named(&mut self, name: TextName) -> Option<Box<Lent>> {
         if self.stopping {
             return None;
         }
-        let lent = self.pipeline.bodies.texts.lend(&self.pipeline.rows);
-        lent.unwrap_or_else(|error| {
-            tracing::error!(%error, "a text cannot be merged");
-            None
-        })
-        .map(Box::new)
+        let Pipeline { rows, bodies, .. } = &mut self.pipeline;
+        let lent = bodies.texts.lend(rows, name).inspect_err(|error| tracing::error!(%error, "a text cannot be merged"));
+        lent.ok().flatten().map(Box::new)
     }
 
     /// Takes a text back that was merged beside.
