@@ -7,12 +7,13 @@
 //!
 //! Deliberately not: nothing here knows where bytes come from or who may have them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use bao_tree::BlockSize;
 
@@ -113,8 +114,19 @@ struct Inner {
     moves: Mutex<()>,
     /// Parts that are open, by hash and length: all who have to do with one count the same pieces.
     parts: Mutex<HashMap<(BlobHash, u64), Weak<Partial>>>,
-    /// Blobs that are looked through for damage.
-    looked_through: Mutex<HashSet<BlobHash>>,
+    /// Blobs that are looked through for damage, or could not be.
+    looked_through: Mutex<HashMap<BlobHash, Looked>>,
+    /// Held while it is noted which blobs are gone.
+    gone: Mutex<()>,
+}
+
+/// How a look through a blob for damage went.
+#[derive(Clone, Copy, Debug)]
+enum Looked {
+    /// It is under way.
+    Now,
+    /// The disk failed. Before this time nobody looks again without being told to.
+    Failed(Instant),
 }
 
 /// What the homes have that share one limit. Locked after what is a home's own.
@@ -184,6 +196,7 @@ impl Blobs {
             moves: Mutex::default(),
             parts: Mutex::default(),
             looked_through: Mutex::default(),
+            gone: Mutex::default(),
         }));
         blobs.put_back()?;
         let kept: u64 = blobs.list()?.into_iter().chain(blobs.partials()?).map(|(_, len)| len).sum();

@@ -390,7 +390,7 @@ pub(super) fn mend_if_unreadable(blobs: &Blobs, hash: BlobHash, error: &std::io:
 
 fn look_through(blobs: &Blobs, hash: BlobHash) {
     let blobs = blobs.clone();
-    tokio::task::spawn_blocking(move || match blobs.break_up(&hash) {
+    tokio::task::spawn_blocking(move || match blobs.break_up_in_time(&hash, std::time::Instant::now()) {
         Ok(true) => tracing::warn!(%hash, "what is damaged of a file has to come again"),
         Ok(false) => {}
         Err(error) => tracing::error!(%hash, %error, "a damaged file could not be looked through"),

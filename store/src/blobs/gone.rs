@@ -17,17 +17,23 @@ impl Blobs {
     /// Notes that a blob was removed.
     pub(crate) fn note_gone(&self, hash: &BlobHash, now_ms: u64) -> io::Result<()> {
         let path = self.folder().join(GONE);
-        let mut all = self.read_gone()?;
-        if all.len() >= GONE_MAX * ENTRY_BYTES {
+        // Who notes another one at once would write over this one.
+        let _alone = super::lock(&self.0.gone);
+        let mut file = create(&path)?;
+        let mut len = file.metadata()?.len() / ENTRY_BYTES as u64 * ENTRY_BYTES as u64;
+        if len >= (GONE_MAX * ENTRY_BYTES) as u64 {
+            let mut all = self.read_gone()?;
             all.drain(..all.len() / ENTRY_BYTES / 2 * ENTRY_BYTES);
             let new = self.folder().join("new").join(GONE);
-            create(&new)?.write_all(&all)?;
+            file = create(&new)?;
+            file.set_len(0)?;
+            file.write_all(&all)?;
             std::fs::rename(&new, &path)?;
+            len = all.len() as u64;
         }
         // What a crash cut short is written over.
-        let mut file = create(&path)?;
-        file.set_len(all.len() as u64)?;
-        io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+        file.set_len(len)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(len))?;
         file.write_all(&[&hash.as_bytes()[..], &now_ms.to_le_bytes()].concat())
     }
 
@@ -101,5 +107,19 @@ mod tests {
         blobs.note_gone(&hash(1 << 40), 60).expect("writes");
         let last = GONE_MAX as u64 - 1;
         assert_eq!([0, last, 1 << 40].map(|number| blobs.gone_ms(&hash(number)).expect("reads")), [None, Some(last), Some(60)]);
+        // `free --history` and the collector remove some at once.
+        let at_once = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let (blobs, hash, at_once) = (&blobs, &hash, &at_once);
+                let note = move |number| {
+                    at_once.wait();
+                    blobs.note_gone(&hash((thread << 32) | number | 1 << 50), number).expect("writes");
+                };
+                scope.spawn(move || (0..50).for_each(note));
+            }
+        });
+        let known = (0..8u64).flat_map(|thread| (0..50).map(move |number| (thread << 32) | number | 1 << 50));
+        assert_eq!(known.filter(|number| blobs.gone_ms(&hash(*number)).expect("reads").is_none()).count(), 0, "none is lost");
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bao_tree::io::BaoContentItem;
 use bao_tree::io::outboard::PostOrderOutboard;
@@ -14,7 +15,7 @@ use bao_tree::{BaoTree, ChunkNum, ChunkRanges};
 use crate::ids::TimelineId;
 
 use super::tree::TreeHasher;
-use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, ORIGIN, SaveError, TEMPORARY, TREE};
+use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, Looked, ORIGIN, SaveError, TEMPORARY, TREE};
 use super::{make_folder, open_read, remove_if_there, sync_folder, with_ending};
 
 /// Bytes that are asked for and sent at once: eight groups with the way from the root to them.
@@ -27,6 +28,9 @@ pub const PIECES_MAX: u64 = 4 * 1024 * 1024;
 pub(super) const FOLDER: &str = "part";
 /// Ends the name of the file that says which pieces are here.
 pub(super) const HAVE: &str = ".have";
+/// After a look through a blob that the disk ended, it rests so many times as long as that took, and so long at least.
+const REST: u32 = 20;
+const REST_MIN: Duration = Duration::from_secs(60);
 /// Read at once when all of a blob is hashed.
 const HASH_BYTES: usize = 256 * 1024;
 /// Pieces after which that is written, so that a crash costs no more.
@@ -179,12 +183,31 @@ impl Blobs {
     ///
     /// What the system says.
     pub fn break_up(&self, hash: &BlobHash) -> io::Result<bool> {
-        if !super::lock(&self.0.looked_through).insert(*hash) {
+        let before = super::lock(&self.0.looked_through).insert(*hash, Looked::Now);
+        if matches!(before, Some(Looked::Now)) {
             return Ok(false);
         }
+        let began = Instant::now();
         let broken = self.break_up_alone(hash);
-        super::lock(&self.0.looked_through).remove(hash);
+        let mut looked = super::lock(&self.0.looked_through);
+        looked.remove(hash);
+        if broken.is_err() {
+            let now = Instant::now();
+            looked.retain(|_, other| matches!(other, Looked::Now) || other.is_resting(now));
+            looked.insert(*hash, Looked::Failed(now + REST_MIN.max((now - began) * REST)));
+        }
         broken
+    }
+
+    /// [`Blobs::break_up`], for whoever finds damage while he reads: where the disk failed when all of it was read, it rests, as else each
+    /// request would have it read from the beginning up to the same bad sector.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn break_up_in_time(&self, hash: &BlobHash, now: Instant) -> io::Result<bool> {
+        let rests = super::lock(&self.0.looked_through).get(hash).is_some_and(|looked| looked.is_resting(now));
+        if rests { Ok(false) } else { self.break_up(hash) }
     }
 
     fn break_up_alone(&self, hash: &BlobHash) -> io::Result<bool> {
@@ -208,17 +231,31 @@ impl Blobs {
             io::Seek::rewind(&mut tree)?;
             write_synced(&with_ending(&file, TREE), &mut tree)?;
         }
+        // So does for whom it came: bytes of which that is not known are the owner's.
+        let origin = with_ending(&self.path(hash), ORIGIN);
+        match open_read(&origin) {
+            Ok(mut known) => write_synced(&with_ending(&file, ORIGIN), &mut known)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => remove_if_there(&with_ending(&file, ORIGIN))?,
+            Err(error) => return Err(error),
+        }
         save(&file, len, &have)?;
         sync_folder(&folder)?;
         std::fs::rename(self.path(hash), &file)?;
         self.count(i128::from(bytes) - i128::from(len));
-        match std::fs::rename(with_ending(&self.path(hash), ORIGIN), with_ending(&file, ORIGIN)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&origin)?;
         remove_if_there(&self.tree_path(hash))?;
         remove_if_there(&self.unused_path(hash))?;
         Ok(true)
+    }
+
+    /// Whether all bytes of a blob are good, whatever is with its tree. Reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn has_good_bytes(&self, hash: &BlobHash) -> io::Result<bool> {
+        let _lease = self.lease(*hash);
+        Ok(blake3_of(&mut open_read(&self.path(hash))?)? == *hash.as_bytes())
     }
 
     /// Whether all bytes of a blob are good. If they are, and the tree is not or cannot be read, it is made anew.
@@ -353,6 +390,12 @@ fn good_pieces(blob: &super::Blob) -> io::Result<(Vec<u8>, u64)> {
         }
     }
     Ok((have, bytes))
+}
+
+impl Looked {
+    fn is_resting(self, now: Instant) -> bool {
+        matches!(self, Self::Failed(until) if now < until)
+    }
 }
 
 impl State {
@@ -910,8 +953,38 @@ mod tests {
         assert!(to.break_up(&hash).is_err());
         assert!(to.open_blob(hash).expect("opens").expect("is here").good_bytes().is_ok_and(|bytes| bytes == 1_000_000));
         std::fs::remove_dir(&tree).expect("is there");
+        // All of it is read for that, so not again for each request, but as soon as somebody says so.
+        let now = Instant::now();
+        assert!(!to.break_up_in_time(&hash, now).expect("rests") && !is_whole());
+        assert!(!to.break_up_in_time(&hash, now + REST_MIN * 2).expect("looks") && is_whole());
+        std::fs::remove_file(&tree).expect("is there");
+        std::fs::create_dir(&tree).expect("room");
+        assert!(to.break_up_in_time(&hash, now).is_err());
+        std::fs::remove_dir(&tree).expect("is there");
         assert!(!to.break_up(&hash).expect("looks") && is_whole());
+        // From then on it rests no more.
+        std::fs::remove_file(&tree).expect("is there");
+        assert!(!to.break_up_in_time(&hash, now).expect("looks") && is_whole());
         assert_eq!(std::fs::read_dir(to.folder().join(TEMPORARY)).expect("a folder").count(), 0);
+    }
+
+    /// A crash in between, or a disk that is full, makes nothing that came from others the owner's.
+    #[test]
+    fn for_whom_a_blob_came_goes_before_its_bytes_when_it_is_broken_up() {
+        let (_a, to) = blobs();
+        let (whole, _) = blob(&to, 300_000);
+        let (hash, path) = (whole.hash(), to.path(&whole.hash()));
+        drop(whole);
+        std::fs::write(with_ending(&path, ORIGIN), [1; 32]).expect("room");
+        let data = OpenOptions::new().write(true).open(&path).expect("is there");
+        data.write_all_at(b"x", 200_000).expect("room");
+        let [part, _] = to.part_files(&hash);
+        std::fs::create_dir_all(with_ending(&part, ORIGIN)).expect("room");
+        assert!(to.break_up(&hash).is_err());
+        assert!(path.exists() && !part.exists() && to.came_from_others(&hash));
+        std::fs::remove_dir(with_ending(&part, ORIGIN)).expect("is there");
+        assert!(to.break_up(&hash).expect("breaks"));
+        assert!(!path.exists() && part.exists() && to.came_from_others(&hash) && !with_ending(&path, ORIGIN).exists());
     }
 
     /// The disk is full, or too many files are open.
@@ -1054,7 +1127,7 @@ mod tests {
         data[7] ^= 1;
         std::fs::write(to.path(&hash), data).expect("room");
         // As if a look at it were under way.
-        super::super::lock(&to.0.looked_through).insert(hash);
+        super::super::lock(&to.0.looked_through).insert(hash, Looked::Now);
         assert!(!to.break_up(&hash).expect("looks") && to.len_of(&hash).is_some(), "that one sees to it");
         super::super::lock(&to.0.looked_through).clear();
         assert!(to.break_up(&hash).expect("looks") && to.len_of(&hash).is_none());
