@@ -210,6 +210,11 @@ fn called(store: &Store, hash: &BlobHash, places: &[BlobPlace]) -> (Vec<String>,
     (paths, name)
 }
 
+/// What is said of a file of which only the tree is damaged.
+fn bytes_are_good(name: &str) -> String {
+    format!("the bytes of {name} are good, and what they are checked by is not; `timebus fsck --repair` makes that anew")
+}
+
 /// Reads every blob and every part of one, and looks for those that the own space shows and that are not here. Answers how many
 /// are whole.
 fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
@@ -230,16 +235,18 @@ fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
             Err(error) if crate::files::are_too_many_open(&error) => return Err(error.into()),
             Err(error) => {
                 let len = blobs.len_of(&hash).unwrap_or_default();
-                report(hash, [0, len], State::Damaged, &|name| format!("{name} cannot be read: {error}; {how}"));
+                if blobs.has_good_bytes(&hash).unwrap_or(false) {
+                    report(hash, [len, len], State::Damaged, &bytes_are_good);
+                } else {
+                    report(hash, [0, len], State::Damaged, &|name| format!("{name} cannot be read: {error}; {how}"));
+                }
                 continue;
             }
         };
         if let Err(error) = blob.check(&mut |_| {}) {
             let here = blob.good_bytes()?;
             if here == blob.len() {
-                report(hash, [here, here], State::Damaged, &|name| {
-                    format!("the bytes of {name} are good, and what they are checked by is not; `timebus fsck --repair` makes that anew")
-                });
+                report(hash, [here, here], State::Damaged, &bytes_are_good);
                 continue;
             }
             report(hash, [here, blob.len()], State::Damaged, &|name| {
@@ -356,6 +363,10 @@ fn break_up(store: &Store, files: Vec<FileReport>) -> Result<BrokenUp, StorageEr
         }
         if let Some(part) = blobs.open_partial(&file.hash).filter(|_| blobs.len_of(&file.hash).is_none()) {
             part.damaged_pieces()?.into_iter().try_for_each(|piece| part.lose(piece))?;
+        }
+        // Where it is whole still, not one byte of it was damaged.
+        if let Some(len) = blobs.len_of(&file.hash) {
+            (file.bytes_here, file.bytes_total) = (len, len);
         }
         let places = named.of(&file.hash)?;
         let (_, name) = called(store, &file.hash, &places);

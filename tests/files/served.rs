@@ -78,6 +78,14 @@ fn a_file_whose_bytes_are_good_is_mended_from_them() {
     assert!(repaired["repaired"].to_string().contains("can be checked again"), "{repaired}");
     assert_eq!(repaired["problems"], serde_json::json!([]));
     assert!(peer.send("GET", "/film", &[], "").body == film);
+    // Where it cannot even be opened, it is the same: not one byte came from others.
+    std::fs::remove_file(&tree).expect("it is there");
+    std::os::unix::fs::symlink("/nowhere", &tree).expect("room");
+    let problems = told("")["problems"].to_string();
+    assert!(problems.contains("the bytes of the file at /film are good"), "{problems}");
+    let repaired = told("{\"repair\":true}");
+    assert!(repaired["repaired"].to_string().contains("can be checked again"), "{repaired}");
+    assert!(peer.send("GET", "/film", &[], "").body == film);
 }
 
 #[test]
