@@ -59,7 +59,7 @@ pub const MEMBERS_MAX: usize = 10_000;
 const BROUGHT_MAX: usize = 512;
 /// Of the last ones those that are by one whom he brought.
 const BELOW_MAX: usize = 64;
-/// Machines of one member.
+/// Machines of one member that offer something, and as many that offer nothing.
 pub const NODES_MAX: usize = 8;
 /// Machines that a member may name, of which so many count.
 const NODES_NAMED_MAX: usize = 64;
@@ -759,11 +759,14 @@ fn unshown_text(unshown: &BTreeSet<Unshown>) -> String {
     unshown.iter().take(UNSHOWN_MAX).map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// The machines that a member says he takes part with: if these are many, those that said so last.
+/// The machines that a member says he takes part with: if these are many, those that said so last. Those that offer nothing take no place
+/// of those that do.
 fn machines(rights: &Rights, rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
-    let mut machines = named_machines(rights, rows, space, place)?;
-    machines.truncate(NODES_MAX);
-    Ok(machines)
+    let (mut storing, mut others): (Vec<_>, Vec<_>) = named_machines(rights, rows, space, place)?.into_iter().partition(|machine| machine.stores > 0);
+    storing.truncate(NODES_MAX);
+    others.truncate(NODES_MAX);
+    storing.append(&mut others);
+    Ok(storing)
 }
 
 /// Machines of a member that offer something and do not count, since as many others of his said later that they are there.
@@ -773,8 +776,8 @@ fn machines(rights: &Rights, rows: &Committed, space: Space, place: &Path) -> Re
 /// [`StorageError`].
 pub(crate) fn uncounted(store: &Store, rows: &Committed, space: Space, place: &Path) -> Result<Vec<PublicKey>, StorageError> {
     let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
-    let over = named_machines(&rights, rows, space.unmounted(), place)?.into_iter().skip(NODES_MAX);
-    Ok(over.filter(|machine| machine.stores > 0).map(|machine| machine.node).collect())
+    let storing = named_machines(&rights, rows, space.unmounted(), place)?.into_iter().filter(|machine| machine.stores > 0);
+    Ok(storing.skip(NODES_MAX).map(|machine| machine.node).collect())
 }
 
 /// All machines that a member says he takes part with, those first that said so last. What a device said that may do nothing there any
@@ -841,7 +844,7 @@ mod tests {
         assert!(!is(&deep) && is(&[&deep[..6], &deep[8..]].concat()));
     }
 
-    /// The ninth machine of a member would not count, and nothing said so.
+    /// The ninth machine of a member that offers something would not count, and nothing said so.
     #[tokio::test]
     async fn of_more_machines_than_count_it_is_known_which_do_not() {
         use crate::peer::PeerConfig;
@@ -858,10 +861,10 @@ mod tests {
             let machine = serde_json::json!({"stores": if number == 2 { 0 } else { 5 }, "seen_ms": now_ms + 60_000 * u64::from(number)});
             keeping::write(&peer, own, below(&place, &["nodes", &key(number).to_string()]), Action::Put, &machine).await.expect("writes");
             let over = uncounted(store, &store.snapshot(), own, &place).expect("reads");
-            assert_eq!(over, if number < 9 { vec![] } else { vec![key(1)] }, "{number}");
+            assert_eq!(over, if number < 10 { vec![] } else { vec![key(1)] }, "{number}");
         }
         let counted = members(store, &store.snapshot(), own).expect("reads").remove(0).machines;
-        assert_eq!((counted.len(), counted[0].node), (NODES_MAX, key(10)));
+        assert_eq!((counted.len(), counted[0].node, counted[NODES_MAX].node), (NODES_MAX + 1, key(10), key(2)));
     }
 
     #[test]

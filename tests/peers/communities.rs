@@ -638,6 +638,57 @@ fn who_moved_is_found_by_the_dht_of_the_community_when_nobody_can_tell() {
     drop(alice);
 }
 
+/// Bob's space is placed with one of the others, whose disk breaks.
+#[test]
+fn who_cannot_show_files_of_a_members_space_does_not_count_as_one_who_holds_it() {
+    let net = [&crate::peer::NET[..], &["--spot-check", "1"]].concat();
+    let start = |home: Home| Peer::launch_as(home, &mut Command::new(PROGRAM), &net).unwrap_or_else(|(home, _)| panic!("it starts: {}", home.log()));
+    let alice = start(Home::new());
+    found(&alice, &["choir", "--called", "Alice", "--copies", "1"]);
+    let link = member_link(&alice, &["--uses", "3"]);
+    let others = ["Bob", "Carol", "Dave"].map(|name| {
+        let peer = start(Home::new());
+        assert_eq!(enter(&peer, &link, name)["result"], "connected");
+        let offered = if name == "Bob" { "0" } else { "50MB" };
+        poll("he is a member", || (run(peer.home(), &["community", "offer", offered]).code == 0).then_some(()));
+        peer
+    });
+    let [bob, carol, dave] = others;
+    assert_eq!(run(bob.home(), &["grant", "/", "anyone", "--can", "read"]).code, 0);
+    let picture: Vec<u8> = (0..300_000u32).flat_map(|number| number.to_le_bytes()).take(300_000).collect();
+    assert!(bob.send("PUT", "/posts/picture", &[("Content-Type", "image/png")], &picture).status < 300);
+    let hash = bob.send("GET", "/posts/picture", &[("Accept", "application/json")], "").json()["@blob"].as_str().expect("a hash").to_owned();
+    let id = bob.ready["id"].as_str().expect("an id").to_owned();
+    let data = |home: &Home| home.folder().join("blobs").join(&hash[..2]).join(&hash);
+    let holders = || {
+        let told = bob.value("/.sys/communities/choir/placement");
+        let spaces = told["spaces"].as_array().cloned().unwrap_or_default();
+        let space = spaces.into_iter().find(|space| space["space"] == json!(id)).unwrap_or_default();
+        space["holders"].as_array().into_iter().flatten().map(|one| (one["name"].clone(), one["state"].clone())).collect::<Vec<_>>()
+    };
+    let is_whole = |peer: &Peer| std::fs::read(data(peer.home())).is_ok_and(|bytes| bytes == picture);
+    let first = poll("one of them holds it", || {
+        let [(name, state)] = &holders()[..] else { return None };
+        let peer = if name == "Carol" { &carol } else { &dave };
+        (state == "holds" && is_whole(peer)).then(|| name.clone())
+    });
+    let (liar, other) = if first == "Carol" { (carol, dave) } else { (dave, carol) };
+    let home = liar.stop();
+    let (here, away) = (data(&home), home.beside("picture"));
+    std::fs::rename(&here, &away).expect("it is there");
+    std::os::unix::fs::symlink(&away, &here).expect("a link");
+    let liar = start(home);
+    poll("the other one holds it, too", || {
+        let all = holders();
+        (all.len() == 2 && all[0] == (first.clone(), json!("unshown")) && all[1].1 == "holds" && is_whole(&other)).then_some(())
+    });
+    // His disk is mended.
+    std::fs::remove_file(&here).expect("it is there");
+    std::fs::rename(&away, &here).expect("it is there");
+    poll("he counts again", || (holders() == [(first.clone(), json!("holds"))]).then_some(()));
+    drop(liar);
+}
+
 /// The disk of one of them is broken: he says that he holds the song, and nothing of it can be read.
 #[test]
 fn who_says_that_he_holds_a_file_and_cannot_show_it_does_not_count_until_he_shows_it() {
@@ -681,6 +732,8 @@ fn who_says_that_he_holds_a_file_and_cannot_show_it_does_not_count_until_he_show
     let liar = start(home, "0");
     let third = others.iter().find(|(name, _)| *name != holders[1].0).expect("one is left");
     assert!(!data(third.1.home()).exists(), "it is not placed there");
+    let given = |peer: &Peer| peer.value("/.sys/blobs")["given"]["bytes"].as_u64();
+    let before = given(&liar);
     poll("the third one holds it instead", || {
         let (told, now) = placement(&alice);
         let state = |name: &str| now.iter().find(|(other, _)| other == name).map(|(_, state)| state.as_str());
@@ -706,4 +759,7 @@ fn who_says_that_he_holds_a_file_and_cannot_show_it_does_not_count_until_he_show
         (told["unshown"] == json!([]) && now.len() == 2 && now.iter().all(|(_, state)| state == "holds")).then_some(())
     });
     assert!(!run(alice.home(), &["doctor"]).out.contains("could not show"));
+    // Who asked him to show it has it, and was given nothing.
+    poll("nothing of his is listed as going", || (liar.value("/.sys/blobs")["transfers"] == json!([])).then_some(()));
+    assert_eq!(given(&liar), before);
 }

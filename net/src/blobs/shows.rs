@@ -14,7 +14,7 @@ use super::exchange::LinkId;
 use super::frame::{BlobFrame, Not};
 
 /// Names such a request. Downloads count theirs up from 1.
-const REQUEST: u64 = u32::MAX as u64;
+pub(crate) const REQUEST: u64 = u32::MAX as u64;
 
 /// What somebody did who was asked for a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Shown {
     Slice(Bytes),
     /// He has it not, or not for who asks.
     Nothing,
+    /// He says that he has nothing of it: maybe only since too much else is asked of him.
+    Unsaid,
     /// He has no time now.
     Busy,
 }
@@ -71,7 +73,7 @@ impl Shows {
                     asked.is_wanted = true;
                     return Heard::Send(BlobFrame::Want { hash: *hash, id: REQUEST, any_of: vec![(asked.piece, asked.piece + 1)] });
                 }
-                (Shown::Nothing, true)
+                (if pieces.is_empty() { Shown::Unsaid } else { Shown::Nothing }, true)
             }
             BlobFrame::Piece { id: REQUEST, piece, slice, .. } if *piece == asked.piece => (Shown::Slice(slice.clone()), false),
             BlobFrame::Not { id: REQUEST, reason: Not::Here, .. } => (Shown::Nothing, false),
@@ -128,6 +130,7 @@ mod tests {
     #[test]
     fn whoever_has_it_not_is_told_from_whoever_has_no_time() {
         assert_eq!(asking().hear(1, &have(&[(0, 3), (4, 8)])), Heard::Shown { shown: Shown::Nothing, is_for_all: true, reply: None });
+        assert_eq!(asking().hear(1, &have(&[])), Heard::Shown { shown: Shown::Unsaid, is_for_all: true, reply: None });
         for (reason, shown) in [(Not::Here, Shown::Nothing), (Not::Busy, Shown::Busy), (Not::Elsewhere, Shown::Busy)] {
             let mut shows = asking();
             shows.hear(1, &have(&[(3, 4)]));

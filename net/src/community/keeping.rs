@@ -120,12 +120,16 @@ async fn look(
     (seen, signed): (&mut BTreeMap<PublicKey, Seen>, &mut Signed),
 ) -> Result<(), WriteError> {
     let Some(held) = peer.store.held(&space) else { return Ok(()) };
-    let keeps_back = kept_back(network).await;
+    let (keeps_back, node) = (kept_back(network).await, network.endpoint().node().to_string());
     let now = || -> Result<Seen, WriteError> {
         let heads = timebus_store::tips::heads(&*peer.store.snapshot(), held.unmounted().main())?;
         let rules = Rules::of(&peer.store, &peer.store.snapshot(), held)?;
         let stores = network.blobs().wishes().offers(&space, membership.stores);
-        let beat = rules.filter(|_| stores > 0).map_or(0, |rules| now_ms() / rules.beat_ms());
+        let doubts = match own_place(&peer.store, &space) {
+            Some(place) => value(&peer.store, &peer.store.snapshot(), held, &below(&place, &["nodes", &node, "unshown"]))?.is_some(),
+            None => false,
+        };
+        let beat = rules.filter(|_| stores > 0 || doubts).map_or(0, |rules| now_ms() / rules.beat_ms());
         let (statements, heads, keeps_back) = (peer.store.statements(), heads.into_iter().collect(), keeps_back.clone());
         Ok(Seen { beat, statements, heads, membership: membership.clone(), stores, keeps_back })
     };
@@ -512,6 +516,18 @@ mod tests {
             write(&peer, own, below(&place, &["nodes", &key(number).to_string()]), Action::Put, &said).await.expect("writes");
         }
         assert_eq!(machines(), (1..=8).map(key).collect());
+        // Phones that offer nothing, and said so later, take the place of none.
+        for number in 31..=39 {
+            let said = json!({"stores": 0, "seen_ms": last - u64::from(number)});
+            write(&peer, own, below(&place, &["nodes", &key(number).to_string()]), Action::Put, &said).await.expect("writes");
+        }
+        assert_eq!(machines(), (1..=8).chain(31..=38).map(key).collect());
+        let over = crate::community::uncounted(store, &store.snapshot(), own, &place).expect("reads");
+        assert_eq!(over.into_iter().collect::<BTreeSet<_>>(), (9..=12).map(key).collect());
+        for number in 31..=39 {
+            let at = below(&place, &["nodes", &key(number).to_string()]);
+            write(&peer, own, at, Action::Put, &serde_json::Value::Null).await.expect("writes");
+        }
         // Another device of hers says that it has one, and is thrown out.
         let scope = timebus_store::auth::mounts::scope_of(&place).expect("one");
         let (audience, timelines, label) = (Audience::Key(alice.store().device()), Timelines::Main, "test".into());

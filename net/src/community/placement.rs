@@ -94,11 +94,25 @@ pub fn ranking(space: &PublicKey, thing: &[u8; 32], offers: &[Offer]) -> Vec<Pub
 }
 
 /// The machines that the space of a member is placed with: the first so many of them that are not his own, which have it
-/// anyway.
+/// anyway. For those of them that do not count there are the next ones beside them, as many at most as there are to be copies.
 #[must_use]
-pub fn holders(community: &PublicKey, space: &PublicKey, own: &[PublicKey], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
-    let ranked = ranking(community, space.as_bytes(), offers).into_iter();
-    ranked.filter(|node| !own.contains(node)).take(usize::from(replicas)).collect()
+pub fn holders(
+    community: &PublicKey,
+    space: &PublicKey,
+    own: &[PublicKey],
+    offers: &[Offer],
+    replicas: u8,
+    counts: impl Fn(&PublicKey) -> bool,
+) -> Vec<PublicKey> {
+    let (replicas, mut held, mut count) = (usize::from(replicas), Vec::new(), 0);
+    for node in ranking(community, space.as_bytes(), offers).into_iter().filter(|node| !own.contains(node)) {
+        if held.len() >= 2 * replicas || held.len() >= replicas && count >= replicas {
+            break;
+        }
+        count += usize::from(counts(&node));
+        held.push(node);
+    }
+    held
 }
 
 #[cfg(test)]
@@ -178,10 +192,14 @@ mod tests {
         let own = [node(2), node(3)];
         for thing in things(50) {
             let space = PublicKey::from_bytes(thing);
-            let found = super::holders(&SPACE, &space, &own, &offers, 3);
+            let found = super::holders(&SPACE, &space, &own, &offers, 3, |_| true);
             assert!(found.len() == 3 && !found.iter().any(|node| own.contains(node)), "{found:?}");
             let others: Vec<Offer> = offers.iter().filter(|offer| !own.contains(&offer.node)).copied().collect();
             assert_eq!(found, first(&SPACE, &thing, &others, 3), "and takes nobody's place");
+            // Who does not count holds it all the same, and others do, too.
+            let more = super::holders(&SPACE, &space, &own, &offers, 3, |node| *node != found[1]);
+            assert_eq!(more, first(&SPACE, &thing, &others, 4));
+            assert_eq!(super::holders(&SPACE, &space, &[], &offers, 2, |_| false), first(&SPACE, &thing, &offers, 4), "of two copies four at most");
         }
     }
 

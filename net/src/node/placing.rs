@@ -13,6 +13,7 @@ use timebus_identity::PublicKey;
 use super::{Act, Node, VISIT_MS, core};
 use crate::community::Machine;
 use crate::community::holding::Tried;
+use crate::community::holding::checking::Doubts;
 use crate::community::placement::{Offer, holders, weigh};
 use crate::sync::Replica;
 
@@ -51,6 +52,11 @@ impl Placing {
         weigh(&mut offers);
         offers
     }
+
+    /// What these machines say of those that could not show what they hold.
+    fn doubts(&self, now_ms: u64, own: &PublicKey) -> Doubts {
+        Doubts::among(self.away_ms, self.machines.iter(), own, now_ms)
+    }
 }
 
 /// What this peer holds of the spaces of members, and what it found out about them.
@@ -77,6 +83,12 @@ impl Node {
         claimed.filter(|(_, space)| !self.book.blocked.contains(space)).collect()
     }
 
+    /// Whether a machine of another member of a community is connected.
+    #[must_use]
+    pub fn is_anybody_there(&self, community: &PublicKey) -> bool {
+        self.members.get(community).into_iter().flatten().any(|node| *node != self.config.node && self.link_to(node).is_some())
+    }
+
     /// The machines that may have the space of a member: those that it is placed with, and his own.
     fn holders_of(&self, space: &PublicKey, now_ms: u64) -> Vec<PublicKey> {
         let mut all = Vec::new();
@@ -88,7 +100,8 @@ impl Node {
             if !own.is_empty() {
                 let keeping_back = placing.machines.iter().filter(|machine| machine.keeps_back.contains(space)).map(|machine| machine.node);
                 let passed_over: Vec<PublicKey> = own.iter().copied().chain(keeping_back).collect();
-                all.extend(holders(community, space, &passed_over, &placing.offers(now_ms, &self.config.node), placing.replicas));
+                let (offers, doubts) = (placing.offers(now_ms, &self.config.node), placing.doubts(now_ms, &self.config.node));
+                all.extend(holders(community, space, &passed_over, &offers, placing.replicas, |node| !doubts.is_doubted_for_space(node, space)));
                 all.extend(own);
             }
         }

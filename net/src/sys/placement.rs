@@ -64,19 +64,22 @@ pub(crate) async fn placement(peer: &Peer, name: &str) -> Result<Serde, Problem>
 fn describe_spaces(told: &mut Serde, rules: &Rules, all: &[Member], spaces: &[Lying], has: &BTreeMap<(PublicKey, PublicKey), bool>) {
     let owner = |node: &PublicKey| all.iter().find(|member| member.machines.iter().any(|machine| machine.node == *node));
     let name = |node: &PublicKey| owner(node).map_or_else(|| node.to_string(), |member| member.name.clone());
-    let state = |node: &PublicKey, space: &PublicKey| match has.get(&(*node, *space)) {
+    let state = |node: &PublicKey, lying: &Lying| match has.get(&(*node, lying.space)) {
+        Some(true) if lying.unshown.contains(node) => "unshown",
         Some(true) => "holds",
         Some(false) => "lacks",
         None => "unknown",
     };
-    let lacks =
-        |lying: &Lying| lying.holders.len() < usize::from(rules.replicas) || lying.holders.iter().any(|node| state(node, &lying.space) == "lacks");
+    let lacks = |lying: &Lying| {
+        let mut counted = lying.holders.iter().filter(|node| !lying.unshown.contains(node));
+        counted.clone().count() < usize::from(rules.replicas) || counted.any(|node| state(node, lying) == "lacks")
+    };
     let mut shown: Vec<(bool, &Lying)> = spaces.iter().map(|lying| (lacks(lying), lying)).collect();
     shown.sort_by_key(|(lacks, lying)| (!lacks, lying.space));
     let under = shown.iter().filter(|(lacks, _)| *lacks).count();
     let space = |(lacks, lying): &(bool, &Lying)| {
         let of = all.iter().filter(|member| member.keys.first().is_some_and(|key| lying.members.contains(key)));
-        let holders = lying.holders.iter().map(|node| json!({"node": node.to_string(), "name": name(node), "state": state(node, &lying.space)}));
+        let holders = lying.holders.iter().map(|node| json!({"node": node.to_string(), "name": name(node), "state": state(node, lying)}));
         json!({
             "space": lying.space.to_string(), "of": of.map(|member| member.name.as_str()).collect::<Vec<_>>(), "bytes": lying.bytes, "under": lacks,
             "holders": holders.collect::<Vec<_>>(),

@@ -21,6 +21,7 @@ use timebus_store::store::{StorageError, Store};
 use tokio::time::Instant;
 
 use super::asking::ask;
+use super::spaces::files_with_spaces;
 use super::{Placed, held_of, placed};
 use crate::blobs::shows::Shown;
 use crate::community::{Machine, Member, Rules, UNSHOWN_MAX, Unshown, below, keeping, leaf, members, own_place, read_unshown, unshown_text};
@@ -47,8 +48,20 @@ const LONGEST: u32 = 64;
 const TOLD_MAX: usize = 64;
 const NAMED_MAX: usize = 3;
 
-/// A file of a community that is placed with a machine.
-type Pair = (PublicKey, PublicKey, BlobHash);
+/// A file that is placed with a machine: the community, the machine, the space that names it, which is the community or that of a member,
+/// and which it is.
+type Pair = (PublicKey, PublicKey, PublicKey, BlobHash);
+
+/// What is said of a file that could not be shown: which it is, or, in the space of a member, which space that is, since most members
+/// have only that.
+fn said_of((community, _, space, hash): &Pair) -> BlobHash {
+    if space == community { *hash } else { of_space(space) }
+}
+
+/// A space in the place of a file.
+fn of_space(space: &PublicKey) -> BlobHash {
+    BlobHash::from_bytes(*space.as_bytes())
+}
 
 /// What came of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +70,7 @@ enum Answer {
     Good,
     /// Something else, or that it is not there, by one who says that he holds it.
     Nothing,
-    /// Nothing at all, by one who is connected.
+    /// Nothing at all, by one who is connected, or nothing that says why.
     Silent,
     /// He has no time, is gone, or says himself that he lacks it.
     Unknown,
@@ -86,16 +99,16 @@ impl Failures {
             return;
         }
         for (node, hash) in said {
-            let of = placed.iter().filter(|(_, of, file)| of == node && hash.is_none_or(|hash| hash == *file));
+            let of = placed.iter().filter(|pair| pair.1 == *node && hash.is_none_or(|hash| hash == said_of(pair)));
             for pair in of.take(MANY) {
                 self.all.insert(*pair, Failing { points: ENOUGH, pause: 1, next: now });
             }
         }
     }
 
-    /// Forgets what is not placed so any more.
-    fn retain(&mut self, placed: &BTreeSet<Pair>, communities: &BTreeSet<PublicKey>) {
-        self.all.retain(|pair, _| placed.contains(pair));
+    /// Forgets what is not placed so any more, as far as it was looked at.
+    fn retain(&mut self, placed: &BTreeSet<Pair>, looked: &BTreeSet<PublicKey>, communities: &[PublicKey]) {
+        self.all.retain(|pair, _| placed.contains(pair) || !looked.contains(&pair.0) && communities.contains(&pair.0));
         self.read.retain(|community| communities.contains(community));
     }
 
@@ -106,13 +119,13 @@ impl Failures {
             return Some(*pair);
         }
         // Of whom it is known that many are missing there is no more to find out.
-        let is_new = |(community, node, hash): &&Pair| !self.all.contains_key(&(*community, *node, *hash)) && self.of(community, node) < MANY;
+        let is_new = |pair: &&Pair| !self.all.contains_key(*pair) && self.of(&pair.0, &pair.1) < MANY;
         let others: Vec<&Pair> = pairs.iter().filter(is_new).collect();
         others.get(usize::try_from(any % others.len().max(1) as u64).ok()?).map(|pair| **pair)
     }
 
     fn of(&self, community: &PublicKey, node: &PublicKey) -> usize {
-        self.all.iter().filter(|((of, by, _), failing)| of == community && by == node && failing.points >= ENOUGH).count()
+        self.all.iter().filter(|((of, by, ..), failing)| of == community && by == node && failing.points >= ENOUGH).count()
     }
 
     fn note(&mut self, pair: Pair, answer: Answer, now: Instant, every: Duration) {
@@ -154,7 +167,7 @@ impl Failures {
     /// What is to be said in a community.
     fn said(&self, community: &PublicKey) -> BTreeSet<Unshown> {
         let failing = self.all.iter().filter(|((of, ..), failing)| of == community && failing.points >= ENOUGH);
-        failing.map(|((_, node, hash), _)| (*node, (self.of(community, node) < MANY).then_some(*hash))).collect()
+        failing.map(|(pair, _)| (pair.1, (self.of(community, &pair.1) < MANY).then_some(said_of(pair)))).collect()
     }
 }
 
@@ -167,9 +180,13 @@ impl Doubts {
     /// the others is not believed: it is rather his own line.
     #[must_use]
     pub fn of(rules: &Rules, members: &[Member], own: &PublicKey, now_ms: u64) -> Self {
+        Self::among(u64::from(rules.away_h) * 3_600_000, members.iter().flat_map(|member| &member.machines), own, now_ms)
+    }
+
+    /// The same of machines.
+    pub(crate) fn among<'a>(away_ms: u64, machines: impl Iterator<Item = &'a Machine> + Clone, own: &PublicKey, now_ms: u64) -> Self {
         let mut doubts: BTreeMap<Unshown, BTreeSet<PublicKey>> = BTreeMap::new();
-        let machines = || members.iter().flat_map(|member| &member.machines);
-        let away_ms = u64::from(rules.away_h) * 3_600_000;
+        let machines = || machines.clone();
         let is_there = |machine: &Machine| machine.node == *own || was_there(machine.seen_ms, away_ms, now_ms);
         let mut said: BTreeMap<PublicKey, BTreeSet<Unshown>> = BTreeMap::new();
         for machine in machines().filter(|machine| !machine.unshown.is_empty() && is_there(machine)) {
@@ -200,6 +217,12 @@ impl Doubts {
     #[must_use]
     pub fn is_doubted(&self, node: &PublicKey, hash: &BlobHash) -> bool {
         [Some(*hash), None].into_iter().any(|hash| self.0.contains_key(&(*node, hash)))
+    }
+
+    /// The same for the files of the space of a member.
+    #[must_use]
+    pub fn is_doubted_for_space(&self, node: &PublicKey, space: &PublicKey) -> bool {
+        self.is_doubted(node, &of_space(space))
     }
 
     /// Who could not show something, in words, as one of the machines says it.
@@ -305,22 +328,27 @@ impl From<Stopped> for Stop {
     }
 }
 
-/// What this machine has of the files of a community, and what it says there.
+/// What this machine has of the files of a community and of its members, each with the space that names it, and what it says there.
 struct Looked {
     community: PublicKey,
     place: Option<Path>,
-    files: Vec<Placed>,
+    files: Vec<(PublicKey, Placed)>,
     said: BTreeSet<Unshown>,
 }
 
-/// The files of a community that are here whole, with others that they are placed with.
-fn look(store: &Store, community: &PublicKey, own: &PublicKey) -> Result<Option<Looked>, StorageError> {
+/// The files of a community and of its members that are here whole, with others that they are placed with. `space_of` says which
+/// spaces machines call their own.
+fn look(store: &Store, community: &PublicKey, own: &PublicKey, space_of: &BTreeMap<PublicKey, PublicKey>) -> Result<Option<Looked>, StorageError> {
     let Some(space) = store.held(community) else { return Ok(None) };
     let rows = store.snapshot();
-    let mut files = placed(store, &rows, space, own, now_ms())?;
-    let here: BTreeSet<BlobHash> = held_of(store, community, files.iter().map(|file| file.hash).collect())?.into_iter().collect();
-    let has_it = |file: &Placed| here.contains(&file.hash) && store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash) == Some(file.len));
-    files.retain(has_it);
+    let mut files: Vec<(PublicKey, Placed)> = placed(store, &rows, space, own, now_ms())?.into_iter().map(|file| (*community, file)).collect();
+    files.extend(files_with_spaces(store, &rows, (community, own), space_of, now_ms())?);
+    let mut here: BTreeSet<(PublicKey, BlobHash)> = BTreeSet::new();
+    for of in files.iter().map(|(of, _)| *of).collect::<BTreeSet<_>>() {
+        let named = files.iter().filter(|(space, _)| *space == of).map(|(_, file)| file.hash).collect();
+        here.extend(held_of(store, &of, named)?.into_iter().map(|hash| (of, hash)));
+    }
+    files.retain(|(of, file)| here.contains(&(*of, file.hash)) && store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash) == Some(file.len)));
     let (place, said) = said(store, community, own)?;
     Ok(Some(Looked { community: *community, place, files, said }))
 }
@@ -359,13 +387,24 @@ async fn take_back(peer: &Peer, network: &Network) -> Result<(), Stop> {
 /// Asks one of them, and says in the communities what is so now.
 async fn once(peer: &Peer, network: &Network, failures: &mut Failures, every: Duration) -> Result<(), Stop> {
     let own = network.endpoint().node();
-    let communities: Vec<PublicKey> = network.ask(|node| node.book().communities.keys().copied().collect()).await?;
+    let (communities, there, mut space_of) = network
+        .ask(|node| {
+            let communities: Vec<PublicKey> = node.book().communities.keys().copied().collect();
+            let there: Vec<PublicKey> = communities.iter().copied().filter(|community| node.is_anybody_there(community)).collect();
+            (communities, there, node.spaces_of_machines())
+        })
+        .await?;
+    // Where nobody is there who could be asked, there is nothing to be worked out.
+    if there.is_empty() {
+        return Ok(());
+    }
     let store = peer.store.clone();
-    let looked = crate::blobs::beside(move || communities.iter().map(|community| look(&store, community, &own)).collect::<Result<Vec<_>, _>>());
+    space_of.insert(own, store.space());
+    let looked = crate::blobs::beside(move || there.iter().map(|community| look(&store, community, &own, &space_of)).collect::<Result<Vec<_>, _>>());
     let looked: Vec<Looked> = looked.await.map_err(|_| Stop::Stopped)?.map_err(Stop::Failed)?.into_iter().flatten().collect();
     let of = |looked: &Looked| {
-        let pairs = looked.files.iter().flat_map(|file| file.holders.iter().map(|node| (looked.community, *node, file.hash)));
-        pairs.filter(|(_, node, _)| *node != own).collect::<Vec<Pair>>()
+        let pairs = looked.files.iter().flat_map(|(space, file)| file.holders.iter().map(|node| (looked.community, *node, *space, file.hash)));
+        pairs.filter(|pair| pair.1 != own).collect::<Vec<Pair>>()
     };
     let now = Instant::now();
     let mut pairs: Vec<Pair> = Vec::new();
@@ -374,18 +413,19 @@ async fn once(peer: &Peer, network: &Network, failures: &mut Failures, every: Du
         failures.read(&looked.community, &looked.said, &placed, now);
         pairs.extend(placed);
     }
-    failures.retain(&pairs.iter().copied().collect(), &looked.iter().map(|looked| looked.community).collect());
-    let nodes: BTreeSet<PublicKey> = pairs.iter().map(|(_, node, _)| *node).collect();
+    failures.retain(&pairs.iter().copied().collect(), &looked.iter().map(|looked| looked.community).collect(), &communities);
+    let nodes: BTreeSet<PublicKey> = pairs.iter().map(|pair| pair.1).collect();
     let links: BTreeMap<PublicKey, u64> =
         network.ask(move |node| nodes.into_iter().filter_map(|id| Some((id, node.link_to(&id)?))).collect()).await?;
-    pairs.retain(|(_, node, _)| links.contains_key(node));
+    pairs.retain(|pair| links.contains_key(&pair.1));
+    let is_it = |pair: &Pair, (space, file): &(PublicKey, Placed)| *space == pair.2 && file.hash == pair.3 && file.holders.contains(&pair.1);
     if let Some(pair) = failures.next(&pairs, now, u64::from_le_bytes(random_bytes()))
-        && let Some(file) =
-            looked.iter().filter(|looked| looked.community == pair.0).flat_map(|looked| &looked.files).find(|file| file.hash == pair.2)
+        && let Some((_, file)) =
+            looked.iter().filter(|looked| looked.community == pair.0).flat_map(|looked| &looked.files).find(|file| is_it(&pair, file))
     {
         let answer = shown(network, pair, file, links[&pair.1]).await?;
         if answer != Answer::Good {
-            tracing::debug!(node = %pair.1, hash = %pair.2, ?answer, "a file was not shown");
+            tracing::debug!(node = %pair.1, hash = %pair.3, ?answer, "a file was not shown");
         }
         failures.note(pair, answer, Instant::now(), every);
     }
@@ -399,15 +439,15 @@ async fn once(peer: &Peer, network: &Network, failures: &mut Failures, every: Du
 }
 
 /// Asks for any piece of a file whoever says that he holds it.
-async fn shown(network: &Network, (community, node, hash): Pair, file: &Placed, link: u64) -> Result<Answer, Stop> {
+async fn shown(network: &Network, (_, node, space, hash): Pair, file: &Placed, link: u64) -> Result<Answer, Stop> {
     let asked = Placed { holders: vec![node], ..file.clone() };
-    let said = ask(network, &[(community, &asked)], &BTreeSet::from([node])).await?;
-    if !said.get(&(node, community)).is_some_and(|files| files.contains(&hash)) {
+    let said = ask(network, &[(space, &asked)], &BTreeSet::from([node])).await?;
+    if !said.get(&(node, space)).is_some_and(|files| files.contains(&hash)) {
         return Ok(Answer::Unknown);
     }
     let piece = u64::from_le_bytes(random_bytes()) % pieces_of(file.len);
     let Ok(piece) = u32::try_from(piece) else { return Ok(Answer::Unknown) };
-    let shown = network.blobs().show(link, community, (hash, file.len), piece, PATIENCE).await;
+    let shown = network.blobs().show(link, space, (hash, file.len), piece, PATIENCE).await;
     Ok(match shown {
         Some(Shown::Slice(slice)) => {
             let len = file.len;
@@ -415,6 +455,7 @@ async fn shown(network: &Network, (community, node, hash): Pair, file: &Placed, 
             if is_good { Answer::Good } else { Answer::Nothing }
         }
         Some(Shown::Nothing) => Answer::Nothing,
+        Some(Shown::Unsaid) => Answer::Silent,
         Some(Shown::Busy) => Answer::Unknown,
         None if network.ask(move |other| other.link_to(&node)).await? == Some(link) => Answer::Silent,
         None => Answer::Unknown,
@@ -433,7 +474,32 @@ mod tests {
     }
 
     fn pair(node: u8, file: u8) -> Pair {
-        (key(1), key(node), BlobHash::from_bytes([file; 32]))
+        (key(1), key(node), key(1), BlobHash::from_bytes([file; 32]))
+    }
+
+    /// Most members have nothing of the space of another one, and know only where it is placed.
+    #[tokio::test(start_paused = true)]
+    async fn of_a_file_of_a_members_space_the_space_is_said() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let of_bob = |file: u8| (key(1), key(2), key(7), BlobHash::from_bytes([file; 32]));
+        let pairs = [of_bob(1), of_bob(2), pair(2, 1)];
+        failures.note(pairs[0], Answer::Nothing, now, EVERY);
+        failures.note(pairs[0], Answer::Nothing, now, EVERY);
+        let said = BTreeSet::from([(key(2), Some(of_space(&key(7))))]);
+        assert_eq!(failures.said(&key(1)), said);
+        // After a start he is asked for files of that space, and counts again when he shows them.
+        let mut failures = Failures::default();
+        failures.read(&key(1), &said, &pairs, now);
+        assert_eq!(failures.said(&key(1)), said);
+        pairs[..2].iter().for_each(|pair| failures.note(*pair, Answer::Good, now, EVERY));
+        assert!(failures.said(&key(1)).is_empty());
+        // Where nobody is to be asked now, nothing is forgotten.
+        failures.note(pairs[0], Answer::Nothing, now, EVERY);
+        failures.note(pairs[0], Answer::Nothing, now, EVERY);
+        failures.retain(&BTreeSet::new(), &BTreeSet::new(), &[key(1)]);
+        assert_eq!(failures.said(&key(1)), said);
+        failures.retain(&BTreeSet::new(), &BTreeSet::from([key(1)]), &[key(1)]);
+        assert!(failures.said(&key(1)).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -448,7 +514,7 @@ mod tests {
         failures.note(pairs[0], Answer::Unknown, later, EVERY);
         assert!(failures.said(&key(1)).is_empty(), "who has no time has not failed");
         failures.note(pairs[0], Answer::Nothing, later, EVERY);
-        let said = BTreeSet::from([(key(2), Some(pairs[0].2))]);
+        let said = BTreeSet::from([(key(2), Some(pairs[0].3))]);
         assert_eq!(failures.said(&key(1)), said);
         assert!(failures.said(&key(9)).is_empty(), "in another community");
         assert_eq!(read_unshown(&unshown_text(&said)), said);
@@ -504,8 +570,8 @@ mod tests {
         assert_eq!(again.said(&key(1)), failures.said(&key(1)));
         again.read(&key(1), &BTreeSet::from([(key(3), None)]), &[pair(3, 1)], now);
         assert_eq!(again.said(&key(1)), failures.said(&key(1)), "it is read once");
-        failures.retain(&pairs[1..].iter().copied().collect(), &BTreeSet::from([key(1)]));
-        assert_eq!(failures.said(&key(1)), [2, 3].map(|file| (key(2), Some(pair(2, file).2))).into());
+        failures.retain(&pairs[1..].iter().copied().collect(), &BTreeSet::from([key(1)]), &[key(1)]);
+        assert_eq!(failures.said(&key(1)), [2, 3].map(|file| (key(2), Some(pair(2, file).3))).into());
         // No more is known than there is room to say.
         (0..200).for_each(|file| failures.note(pair(3, file), Answer::Nothing, now, EVERY));
         assert_eq!((failures.all.len(), failures.said(&key(1)).len()), (UNSHOWN_MAX, 2), "those that are said stay");

@@ -13,6 +13,7 @@ use timebus_store::summary::summary;
 use timebus_store::tips;
 use tokio::time::Instant;
 
+use super::checking::Doubts;
 use super::filling::{self, Missing};
 use super::{Known, Placed, has_grown, held_of, is_for_all, leaving, offers};
 use crate::community::placement::{Offer, holders};
@@ -91,10 +92,17 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// The machines that it is placed with: none that has it anyway, and none from which nobody would get it.
-    fn holders(&self, community: &PublicKey, space: &PublicKey, offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
-        holders(community, space, &[&self.nodes[..], &self.keeping_back].concat(), offers, replicas)
+    /// The machines that it is placed with: none that has it anyway, and none from which nobody would get it. The first ones, as many as
+    /// there are to be copies, are those that hold it in any case.
+    fn holders(&self, community: &PublicKey, space: &PublicKey, (offers, doubts): (&[Offer], &Doubts), replicas: u8) -> Vec<PublicKey> {
+        let counts = |node: &PublicKey| !doubts.is_doubted_for_space(node, space);
+        holders(community, space, &[&self.nodes[..], &self.keeping_back].concat(), offers, replicas, counts)
     }
+}
+
+/// Those of some machines that do not count for the space of a member.
+fn unshown(holders: &[PublicKey], doubts: &Doubts, space: &PublicKey) -> Vec<PublicKey> {
+    holders.iter().filter(|node| doubts.is_doubted_for_space(node, space)).copied().collect()
 }
 
 /// The spaces that machines of members call theirs, but for those machines that the spaces themselves do not know: they go to
@@ -209,6 +217,8 @@ pub(crate) struct Lying {
     pub(crate) bytes: Option<u64>,
     /// The machines that it is placed with, the first of them first.
     pub(crate) holders: Vec<PublicKey>,
+    /// Those of them that do not count, since they could not show files of it.
+    pub(crate) unshown: Vec<PublicKey>,
 }
 
 /// The spaces of all members, as far as records of their machines say which these are, and where they are placed.
@@ -221,12 +231,35 @@ pub(crate) fn lying(
     space_of: &BTreeMap<PublicKey, PublicKey>,
     now_ms: u64,
 ) -> Result<Vec<Lying>, StorageError> {
-    let offers = offers(rules, members, own, now_ms);
+    let (offers, doubts) = (offers(rules, members, own, now_ms), Doubts::of(rules, members, own, now_ms));
     let lying = |(space, claim): (PublicKey, Claim)| {
         let bytes = store.held(&space).map(|_| Logs::default().bytes(store, rows, &space)).transpose()?;
-        Ok(Lying { space, bytes, holders: claim.holders(community, &space, &offers, rules.replicas), members: claim.members })
+        let holders = claim.holders(community, &space, (&offers, &doubts), rules.replicas);
+        Ok(Lying { space, bytes, unshown: unshown(&holders, &doubts, &space), holders, members: claim.members })
     };
     claims(store, members, space_of, &mut BTreeSet::new()).into_iter().map(lying).collect()
+}
+
+/// The files that spaces of members name for everybody, of those spaces that are here, each with its space and the machines that it is
+/// placed with.
+pub(super) fn files_with_spaces(
+    store: &Store,
+    rows: &Committed,
+    (community, own): (&PublicKey, &PublicKey),
+    space_of: &BTreeMap<PublicKey, PublicKey>,
+    now_ms: u64,
+) -> Result<Vec<(PublicKey, Placed)>, StorageError> {
+    let mut files = Vec::new();
+    let Some(held) = store.held(community) else { return Ok(files) };
+    let Some(rules) = Rules::of(store, rows, held.unmounted())? else { return Ok(files) };
+    let members = members(store, rows, held.unmounted())?;
+    let (offers, doubts) = (offers(&rules, &members, own, now_ms), Doubts::of(&rules, &members, own, now_ms));
+    for (space, claim) in claims(store, &members, space_of, &mut BTreeSet::new()) {
+        let holders = claim.holders(community, &space, (&offers, &doubts), rules.replicas);
+        let named = public_files(store, rows, &space, now_ms)?;
+        files.extend(named.into_iter().map(|(_, file)| (space, Placed { holders: holders.clone(), ..file })));
+    }
+    Ok(files)
 }
 
 /// The files that a space names for everybody.
@@ -268,13 +301,18 @@ pub(super) fn look_at_people(
         if *bytes == 0 {
             continue;
         }
-        let offers = offers(&rules, &members, &node, now_ms);
+        let (offers, doubts) = (offers(&rules, &members, &node, now_ms), Doubts::of(&rules, &members, &node, now_ms));
         let mut logs: BTreeMap<PublicKey, (u64, bool)> = BTreeMap::new();
+        // Those that are here since others could not show them.
+        let mut beside: BTreeSet<PublicKey> = BTreeSet::new();
         let mut elsewhere: Vec<(PublicKey, Vec<PublicKey>)> = Vec::new();
         for (space, claim) in &claims {
             let is_others = *space != store.space() && !claim.nodes.contains(&node);
-            let holders = claim.holders(community, space, &offers, rules.replicas);
+            let holders = claim.holders(community, space, (&offers, &doubts), rules.replicas);
             let is_placed = is_others && holders.contains(&node);
+            if is_placed && !holders.iter().take(usize::from(rules.replicas)).any(|holder| *holder == node) {
+                beside.insert(*space);
+            }
             if is_others && !is_placed && store.rights(space).is_some() {
                 elsewhere.push((*space, holders));
             }
@@ -292,45 +330,51 @@ pub(super) fn look_at_people(
             }
         }
         let own: u64 = known.spaces.get(community).into_iter().flat_map(|(_, files)| files).map(|(_, len)| len).sum();
-        // What another community has room for takes none here.
-        let counted: Vec<u64> = logs.iter().map(|(space, (log, _))| if people.spaces.contains_key(space) { 0 } else { *log }).collect();
-        let (fits, room) = with_room(bytes.saturating_sub(own), share(*bytes, logs.len()), &counted);
-        let mut here = Vec::new();
-        for ((space, (_, is_wanted)), fits) in logs.into_iter().zip(fits) {
-            if !fits {
-                people.holds.shut.insert(space);
-            } else if is_wanted {
-                people.spaces.entry(space).or_insert((upto, Vec::new()));
-                here.push(space);
+        let (mut left, part) = (bytes.saturating_sub(own), share(*bytes, logs.len()));
+        // What is here since others could not show it gets what is left when all else has its part.
+        let (more, first): (BTreeMap<_, _>, BTreeMap<_, _>) = logs.into_iter().partition(|(space, _)| beside.contains(space));
+        for logs in [first, more] {
+            // What another community has room for takes none here.
+            let counted: Vec<u64> = logs.iter().map(|(space, (log, _))| if people.spaces.contains_key(space) { 0 } else { *log }).collect();
+            let (fits, room) = with_room(left, part, &counted);
+            let mut here = Vec::new();
+            for ((space, (_, is_wanted)), fits) in logs.into_iter().zip(fits) {
+                if !fits {
+                    people.holds.shut.insert(space);
+                } else if is_wanted {
+                    people.spaces.entry(space).or_insert((upto, Vec::new()));
+                    here.push(space);
+                }
             }
-        }
-        let mut files = Vec::new();
-        for space in &here {
-            let mut wanted = if claims.contains_key(space) { public_files(store, &rows, space, now_ms)? } else { Vec::new() };
-            wanted.retain(|(_, file)| !people.spaces[space].1.contains(&file.hash));
-            files.push(wanted);
-        }
-        let lens: Vec<Vec<u64>> = files.iter().map(|files| files.iter().map(|(_, file)| file.len).collect()).collect();
-        let of_community = known.leaving.get(&(*community, *community)).map_or(0, leaving::bytes);
-        let mut left = room.saturating_sub(of_community);
-        for ((space, files), fits) in here.iter().zip(files).zip(fitting(room, &lens)) {
-            people.leaving.insert((*community, *space), BTreeMap::new());
-            for (file, _) in files.into_iter().zip(fits).filter(|(_, fits)| *fits) {
-                left = left.saturating_sub(file.1.len);
-                people.spaces.entry(*space).or_default().1.push(file.1.hash);
-                if held_of(store, space, vec![file.1.hash])?.is_empty() {
-                    let (_, mut file) = file;
-                    // Those who may have it.
-                    if let Some(claim) = claims.get(space) {
-                        file.holders = claim.holders(community, space, &offers, rules.replicas);
-                        file.holders.extend(&claim.nodes);
+            let mut files = Vec::new();
+            for space in &here {
+                let mut wanted = if claims.contains_key(space) { public_files(store, &rows, space, now_ms)? } else { Vec::new() };
+                wanted.retain(|(_, file)| !people.spaces[space].1.contains(&file.hash));
+                files.push(wanted);
+            }
+            let lens: Vec<Vec<u64>> = files.iter().map(|files| files.iter().map(|(_, file)| file.len).collect()).collect();
+            left = room;
+            for ((space, files), fits) in here.iter().zip(files).zip(fitting(room, &lens)) {
+                people.leaving.insert((*community, *space), BTreeMap::new());
+                for (file, _) in files.into_iter().zip(fits).filter(|(_, fits)| *fits) {
+                    left = left.saturating_sub(file.1.len);
+                    people.spaces.entry(*space).or_default().1.push(file.1.hash);
+                    if held_of(store, space, vec![file.1.hash])?.is_empty() {
+                        let (_, mut file) = file;
+                        // Those who may have it.
+                        if let Some(claim) = claims.get(space) {
+                            file.holders = claim.holders(community, space, (&offers, &doubts), rules.replicas);
+                            file.holders.extend(&claim.nodes);
+                        }
+                        missing.push(filling::missing(space, file));
                     }
-                    missing.push(filling::missing(space, file));
                 }
             }
         }
+        left = left.saturating_sub(known.leaving.get(&(*community, *community)).map_or(0, leaving::bytes));
         for (space, holders) in elsewhere {
-            let mut files = stay(store, &rows, (community, &space, holders), &rules, &before, left, now_ms)?;
+            let unshown = unshown(&holders, &doubts, &space);
+            let mut files = stay(store, &rows, (community, &space, (holders, unshown)), &rules, &before, left, now_ms)?;
             left -= leaving::bytes(&files);
             if known.handing.contains_key(community) {
                 leaving::to_all_there_are(&mut files);
@@ -349,7 +393,7 @@ pub(super) fn look_at_people(
 fn stay(
     store: &Store,
     rows: &Committed,
-    (community, space, holders): (&PublicKey, &PublicKey, Vec<PublicKey>),
+    (community, space, (holders, unshown)): (&PublicKey, &PublicKey, (Vec<PublicKey>, Vec<PublicKey>)),
     rules: &Rules,
     before: &People,
     room: u64,
@@ -364,7 +408,7 @@ fn stay(
     let mut files = Vec::new();
     for (_, file) in public_files(store, rows, space, now_ms)? {
         if !held_of(store, space, vec![file.hash])?.is_empty() {
-            files.push(Placed { holders: holders.clone(), ..file });
+            files.push(Placed { holders: holders.clone(), unshown: unshown.clone(), ..file });
         }
     }
     Ok(leaving::stay(leaving::Before { leaving, held: held.as_ref() }, rules, files, room, Instant::now()))
@@ -450,14 +494,14 @@ mod tests {
         let comes_first = |node: &PublicKey| {
             let mut offers = [offer(of_carol, 1 << 30), offer(*node, 1 << 40)];
             weigh(&mut offers);
-            holders(&choir, &space, &[of_alice], &offers, 1) == [*node]
+            holders(&choir, &space, &[of_alice], &offers, 1, |_| true) == [*node]
         };
         let of_dave = (30..).map(key).find(comes_first).expect("eight of nine do");
         let_in(&carol, key(3), of_dave, 1 << 40, 3).await;
         let rows = store.snapshot();
         let rules = Rules::of(store, &rows, store.own()).expect("reads").expect("rules");
         let offers = offers(&rules, &members(store, &rows, store.own()).expect("reads"), &of_carol, now_ms());
-        assert_eq!(holders(&choir, &space, &[of_alice], &offers, 1), [of_dave]);
+        assert_eq!(holders(&choir, &space, &[of_alice], &offers, 1, |_| true), [of_dave]);
         // But if he gives nothing of it to others, that would be nobody's copy.
         let keeps_back = path(&["members", &key(3).to_string(), "nodes", &of_dave.to_string(), "keeps_back"]);
         keeping::write(&carol, store.own(), keeps_back.clone(), Action::Put, &format!("{} {space} x", key(9)).into()).await.expect("writes");
@@ -476,7 +520,17 @@ mod tests {
         handed_over.leaving.values_mut().for_each(BTreeMap::clear);
         let (people, is_held, stays) = look(handed_over, 1 << 30);
         assert_eq!((is_held, stays), (false, 0));
-        assert_eq!(look(people, 1 << 30).2, 0);
+        let (people, _, stays) = look(people, 1 << 30);
+        assert_eq!(stays, 0);
+        // If he cannot show it to alice, the next one holds it, too.
+        let unshown = path(&["members", &alice.store().device().to_string(), "nodes", &of_alice.to_string(), "unshown"]);
+        let said = crate::community::unshown_text(&BTreeSet::from([(of_dave, Some(BlobHash::from_bytes(*space.as_bytes())))]));
+        keeping::write(&carol, store.own(), unshown.clone(), Action::Put, &said.into()).await.expect("writes");
+        let (people, is_held, stays) = look(people, 1 << 30);
+        assert_eq!((is_held, stays), (true, 0));
+        keeping::write(&carol, store.own(), unshown, Action::Put, &"".into()).await.expect("writes");
+        let (_, is_held, stays) = look(people, 1 << 30);
+        assert_eq!((is_held, stays), (false, 1));
         // Or he never comes for so long that he does not count any more.
         let (people, ..) = look(People::default(), 1 << 30);
         tokio::time::advance(std::time::Duration::from_secs(48 * 3600)).await;
