@@ -387,6 +387,21 @@ impl Exchange {
         self.blobs.get(hash).map_or(0, |active| piece_bytes(active.len, piece))
     }
 
+    /// Bytes that a link says it has of a blob that it may have from here.
+    #[must_use]
+    pub fn had_by(&self, hash: &BlobHash, link: LinkId) -> Option<u64> {
+        let active = self.blobs.get(hash).filter(|active| active.allowed.contains_key(&link))?;
+        Some(active.upload.has_of(link).map_or(0, |have| bytes_of(have, active.len)))
+    }
+
+    /// Whether a link says that it has all of a blob, but for this piece maybe.
+    #[must_use]
+    pub fn has_the_rest(&self, hash: &BlobHash, link: LinkId, piece: u32) -> bool {
+        let Some(active) = self.blobs.get(hash) else { return false };
+        let have = active.upload.has_of(link).map_or(0, Pieces::count);
+        have + u32::from(!active.upload.has(link, piece)) >= active.have.len()
+    }
+
     /// Links that a blob can come from.
     #[must_use]
     pub fn sources_of(&self, hash: &BlobHash) -> Vec<LinkId> {

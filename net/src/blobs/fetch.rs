@@ -263,20 +263,25 @@ impl Fetch {
         }
     }
 
-    /// Waits for a piece; `false` if nothing came for so long. That others come, say that they have it, and go, is nothing that came.
+    /// Waits for a piece; `false` if nothing came for so long. That others come, say that they have it, and go, is nothing that came. But
+    /// where something came before, and then nobody was there who has the rest, who comes with it has as much time again, once.
     pub(crate) async fn piece(&mut self, piece: u32, patience: Duration) -> bool {
         let (mut came, mut since) = (self.progress.borrow().pieces, Instant::now());
+        let (mut was_there, mut is_back) = (true, false);
         loop {
-            let (pieces, is_stuck) = {
+            let (pieces, is_there, is_stuck) = {
                 let progress = self.progress.borrow_and_update();
-                (progress.pieces, progress.problem.is_some())
+                (progress.pieces, !progress.sources.is_empty(), progress.problem.is_some())
             };
             if self.partial.has(piece) {
                 return true;
             }
             if pieces != came {
-                (came, since) = (pieces, Instant::now());
+                (came, since, is_back) = (pieces, Instant::now(), false);
+            } else if is_there && !was_there && came > 0 && !is_back {
+                (since, is_back) = (Instant::now(), true);
             }
+            was_there = is_there;
             let left = patience.saturating_add(self.turn.wait()).saturating_sub(since.elapsed());
             if is_stuck || left.is_zero() || !matches!(tokio::time::timeout(left, self.progress.changed()).await, Ok(Ok(()))) {
                 return false;
@@ -754,6 +759,11 @@ impl Actor {
         }
     }
 
+    /// Whether a piece is only shown to somebody who has the file himself, and is given nothing by that.
+    fn is_shown(&self, link: LinkId, hash: &BlobHash, id: u64, piece: u32) -> bool {
+        id == super::shows::REQUEST && self.exchange.has_the_rest(hash, link, piece)
+    }
+
     fn blame(&self, link: LinkId, points: u32, why: &'static str) {
         self.asker.tell(Event::Blame { link, points, why });
     }
@@ -772,10 +782,8 @@ impl Actor {
                 for ((_, hash), _) in self.shown.extract_if(.., |(of, _), _| *of == link) {
                     self.shows.forget(link, &hash);
                 }
-                for transfer in self.exchange.transfers() {
-                    if let Some(giving) = self.giving.get_mut(&transfer.hash) {
-                        giving.had.extend(transfer.readers.into_iter().filter(|(reader, _)| *reader == link));
-                    }
+                for (hash, giving) in self.giving.iter_mut().filter(|(_, giving)| giving.to.contains_key(&link)) {
+                    giving.had.extend(self.exchange.had_by(hash, link).map(|bytes| (link, bytes)));
                 }
                 self.input(Input::Gone(link));
             }
@@ -822,7 +830,9 @@ impl Actor {
                     fetching.last = Instant::now();
                     fetching.speed.count(bytes);
                 }
-                if let Input::Loaded { link, hash, piece, slice: Some(_), .. } = &input {
+                if let Input::Loaded { link, hash, id, piece, slice: Some(_) } = &input
+                    && !self.is_shown(*link, hash, *id, *piece)
+                {
                     let bytes = self.exchange.piece_bytes(hash, *piece);
                     self.given.count(*hash, self.keys.get(link).copied(), bytes);
                     self.speed.count(bytes);
@@ -1129,13 +1139,14 @@ impl Actor {
                 });
             }
             Output::Load { link, hash, id, piece } => {
+                let is_shown = self.is_shown(link, &hash, id, piece);
                 let (open, store, control) = (self.open.clone(), self.store.clone(), self.control.clone());
                 let (uses, loads) = (Arc::clone(&self.uses), Arc::clone(&self.loads));
                 tokio::spawn(async move {
                     let _turn = loads.acquire().await;
                     let loading = tokio::task::spawn_blocking(move || {
                         let slice = load(&open, &store, hash, piece).map(Bytes::from);
-                        if let (Some(slice), Some(len)) = (&slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
+                        if let (false, Some(slice), Some(len)) = (is_shown, &slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
                             uses.give(hash, slice.len(), len);
                         }
                         let _ = control.send(Control::Input(Input::Loaded { link, hash, id, piece, slice }));
@@ -1444,6 +1455,50 @@ mod tests {
         let began = Instant::now();
         assert!(!fetch.piece_of_somebody(0, patience).await);
         assert!(began.elapsed() < patience);
+    }
+
+    /// Bob sends a film, is away for nearly as long as is waited for him, and comes again over a slow line.
+    #[tokio::test(start_paused = true)]
+    async fn who_sent_something_and_is_back_has_as_much_time_again() {
+        use timebus_store::store::{Config, lock_home};
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [theirs, store] = [0, 1].map(|at| {
+            let lock = lock_home(homes[at].path()).expect("a free home");
+            Store::open(homes[at].path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store")
+        });
+        let mut writer = theirs.blobs().expect("on disk").writer().expect("begins");
+        writer.write(&[7; 600_000]).expect("writes");
+        let (hash, len, _lease) = writer.finish().expect("finishes");
+        let source = theirs.blobs().expect("on disk").open_blob(hash).expect("opens").expect("is here");
+        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
+        let mut film = fetcher.fetch(&store, store.own(), hash, len).await.expect("room").expect("it runs");
+        film.reads(0..5, false);
+        let patience = Duration::from_secs(20);
+        comes(&fetcher, &source, store.space(), len, 0..1).await;
+        assert!(film.piece(0, patience).await);
+        let (away, space, bob) = (Duration::from_secs(19), store.space(), fetcher.clone());
+        let coming = tokio::spawn(async move {
+            let again = async |link| {
+                let _ = bob.control.send(Control::Sources { hash, space, links: vec![(link, "bob".to_owned())] });
+                bob.frame(link, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![(0, 5)] }.encode()).await;
+            };
+            let gone = |link| {
+                bob.down(link);
+                let _ = bob.control.send(Control::Sources { hash, space, links: vec![] });
+            };
+            gone(1);
+            for link in 2.. {
+                tokio::time::sleep(away).await;
+                again(link).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                gone(link);
+            }
+        });
+        let began = Instant::now();
+        assert!(!film.piece(1, patience).await);
+        assert!((away + patience..away + patience + Duration::from_secs(1)).contains(&began.elapsed()), "once: {:?}", began.elapsed());
+        coming.abort();
     }
 
     /// Mal comes, says that he has it, has it no more, and goes, again and again.
