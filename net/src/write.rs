@@ -6,7 +6,7 @@ use timebus_store::blobs::BlobHash;
 use timebus_store::ids::TimelineId;
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
 use timebus_store::pipeline::Space;
-use timebus_store::store::Store;
+use timebus_store::store::{StorageError, Store};
 use timebus_store::text::TEXT_CHARS_MAX;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written, resolve};
@@ -260,11 +260,14 @@ pub(crate) async fn fails_already(ask: &Ask) -> Result<Option<Response<Body>>, P
         return Ok(None);
     }
     let (store, space, path) = (ask.peer.store.clone(), ask.space, ask.path.clone());
-    let reading = crate::blobs::beside(move || store.read(&store.snapshot(), space, &path)).await?;
-    let reading = reading.map_err(|error| storage_problem(&error))?;
-    let holds = reading.tree.is_absent() == matches!(condition, Condition::Absent);
-    let error = || WriteError::Condition { path: ask.path.clone(), version: reading.version.clone() };
-    Ok((!holds).then(|| condition_fails(&error())))
+    // All that is below the path need not be read for that.
+    let looked = crate::blobs::beside(move || {
+        let rows = store.snapshot();
+        let holds = store.is_anything_at(&rows, space, &path)? == matches!(condition, Condition::Present);
+        if holds { Ok(None) } else { store.version(&rows, space, &path).map(Some) }
+    });
+    let version = looked.await?.map_err(|error: StorageError| storage_problem(&error))?;
+    Ok(version.map(|version| condition_fails(&WriteError::Condition { path: ask.path.clone(), version })))
 }
 
 fn condition(ask: &Ask) -> Result<Condition, Problem> {

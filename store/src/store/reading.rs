@@ -96,6 +96,20 @@ impl Store {
         Ok(Reading { tree: self.tree(rows, space, path)?, version: self.version(rows, space, path)? })
     }
 
+    /// Whether something is at or below a path, as [`Condition::Absent`] and [`Condition::Present`] ask. It costs the same whatever is
+    /// there.
+    ///
+    /// [`Condition::Absent`]: crate::writer::Condition::Absent
+    /// [`Condition::Present`]: crate::writer::Condition::Present
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn is_anything_at(&self, rows: &Committed, space: Space, path: &Path) -> Result<bool, StorageError> {
+        let node = Node::load(rows, &node_key(space.main(), &path.key()))?;
+        Ok(node.count() > 0 || node.below > 0)
+    }
+
     /// What is at a path, for whoever does not ask for its version, which takes longer to find out.
     ///
     /// # Errors
