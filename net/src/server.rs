@@ -95,16 +95,23 @@ impl Link {
     /// is such a program, too, and speaks for everybody.
     pub(crate) fn is_owner(&self) -> bool {
         let Some((local, peer)) = self.ends else { return true };
-        *self.owner.get_or_init(|| {
-            let is_owner = !self.hosts.is_reached()
-                && peer.ip().to_canonical().is_loopback()
-                && crate::owner::current_uid().is_some()
-                && crate::owner::socket_owner(local, peer).ok().flatten() == crate::owner::current_uid();
-            if let Some(place) = self.place.as_ref().filter(|_| is_owner) {
-                place.stand(Standing::Own);
+        if let Some(is_owner) = self.owner.get() {
+            return *is_owner;
+        }
+        let may_be = !self.hosts.is_reached() && peer.ip().to_canonical().is_loopback() && crate::owner::current_uid().is_some();
+        let whose = may_be.then(|| crate::owner::socket_owner(local, peer)).transpose();
+        let is_owner = match whose {
+            Ok(whose) => whose.is_some_and(|whose| whose == crate::owner::current_uid()),
+            // As when nothing can be opened: with the next request it may be known.
+            Err(error) => {
+                tracing::debug!(%error, "it cannot be found out whose program a connection is");
+                return false;
             }
-            is_owner
-        })
+        };
+        if let Some(place) = self.place.as_ref().filter(|_| is_owner) {
+            place.stand(Standing::Own);
+        }
+        *self.owner.get_or_init(|| is_owner)
     }
 
     /// Somebody proved that he may do something here: by a token, or by the signature of a key that has rights.

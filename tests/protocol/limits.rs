@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::http::Client;
 use crate::peer::{Peer, is_full_run};
+use crate::peers::neighbours::poll;
 
 /// A peer that refuses a head before it has read all of it may break the connection before its answer arrives.
 fn refused_with(client: &mut Client, statuses: &[u16]) {
@@ -48,6 +49,31 @@ fn bodies_that_are_too_large_are_refused_before_they_come() {
     client.try_write(chunk.as_bytes());
     client.answer(false).expect("an answer").problem(413);
     peer.send("GET", "/x", &[], "").problem(404);
+}
+
+/// Nothing can be opened for a while: other programs took all, or the limit is low.
+#[test]
+fn who_comes_while_nothing_can_be_opened_is_answered_when_something_can() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    let pid = Pid::from_raw(i32::try_from(peer.pid()).expect("a pid"));
+    // Connections that were accepted, one of which has asked for something before.
+    let (mut known, mut new) = (peer.connect(), peer.connect());
+    assert_eq!(known.send("GET", "/x", &[], "").status, 200);
+    poll("both are accepted", || (peer.value("/.sys/status")["connections"].as_u64() >= Some(3)).then_some(()));
+    let usual =
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum }).expect("root's or one's own");
+    let mut late = peer.connect();
+    late.ask("GET", "/x", &[], "");
+    poll("it is told", || peer.home().log().contains("connections cannot be accepted").then_some(()));
+    // What needs nothing opened goes on; whose program this is cannot be found out now.
+    assert_eq!(known.send("GET", "/x", &[], "").status, 200);
+    assert_ne!(new.send("GET", "/x", &[], "").status, 200);
+    prlimit(pid, Resource::Nofile, usual).expect("as before");
+    assert_eq!(late.answer(false).expect("an answer").status, 200);
+    assert_eq!(new.send("GET", "/x", &[], "").status, 200, "the owner is not taken for somebody else from then on");
 }
 
 /// A request that never ends: half of them do not end their head, the others not their body.
