@@ -4,6 +4,7 @@
 use timebus_identity::{PublicKey, hash};
 use timebus_store::ids::TimelineId;
 
+use super::book::Source;
 use super::{Act, LinkId, Node, believable, id_of, is_in};
 use crate::link::Standing;
 use crate::sync::frame::{PROVIDERS_MAX, Provider};
@@ -24,6 +25,8 @@ const INTRODUCED_MS: u64 = 5 * 60_000;
 pub const CALLS_MAX: usize = 16;
 /// Peers remembered that others named for one space.
 pub const VIA_MAX: usize = 64;
+/// Who was called in vain so often, which takes about half an hour, makes room for a new one.
+const VAIN_CALLS: u32 = 10;
 
 /// Whom a newcomer is told of: to each newcomer others, so that nobody has to serve all of them.
 pub fn to_tell<T>(newcomer: &PublicKey, now_ms: u64, mut others: Vec<T>, node: impl Fn(&T) -> PublicKey) -> Vec<T> {
@@ -85,16 +88,37 @@ impl Node {
             if node == self.config.node || self.book.blocked.contains(&node) {
                 continue;
             }
-            let Some(follow) = self.book.following.get_mut(&space) else { return };
-            if !follow.via.contains(&node) {
-                if follow.via.len() >= VIA_MAX {
-                    continue;
-                }
-                follow.via.push(node);
+            if self.remember_via(&space, node) {
+                self.book.hear_of(node, &believable(&addresses), now_ms);
+                acts.push(Act::Save);
             }
-            self.book.hear_of(node, &believable(&addresses), now_ms);
-            acts.push(Act::Save);
         }
+    }
+
+    /// Remembers somebody who has a space, as others say. As many as there is room for stay, but for those of whom nothing else is known
+    /// and whom nobody reaches: whoever names many keeps no new ones out for good. Says whether he is remembered.
+    pub(super) fn remember_via(&mut self, space: &PublicKey, node: PublicKey) -> bool {
+        let Some(follow) = self.book.following.get(space) else { return false };
+        if follow.via.contains(&node) {
+            return true;
+        }
+        let (contacts, calls) = (&self.book.contacts, &self.calls);
+        let vain = |id: &PublicKey| {
+            let is_introduced = contacts.get(id).is_none_or(|contact| contact.source == Source::Introduced);
+            let call = calls.get(id).filter(|call| is_introduced && call.problem.is_some() && call.attempts >= VAIN_CALLS)?;
+            Some(call.attempts)
+        };
+        let gone = match follow.via.len() < VIA_MAX {
+            true => None,
+            false => match follow.via.iter().filter_map(|id| Some((vain(id)?, *id))).max() {
+                Some((_, id)) => Some(id),
+                None => return false,
+            },
+        };
+        let Some(follow) = self.book.following.get_mut(space) else { return false };
+        follow.via.retain(|id| Some(*id) != gone);
+        follow.via.push(node);
+        true
     }
 }
 
@@ -104,8 +128,7 @@ mod tests {
 
     use timebus_store::store::{Config as StoreConfig, Store, lock_home};
 
-    use super::super::book::Source;
-    use super::super::{Book, Config, Event, Outbox};
+    use super::super::{Book, Call, Config, Event, Outbox};
     use super::*;
     use crate::held::Held;
     use crate::sync::Binding;
@@ -202,6 +225,29 @@ mod tests {
             let elsewhere: Vec<Provider> = self.honest.keys().map(|node| Provider { node: *node, addresses: somewhere(self.sybils, 8) }).collect();
             self.node.introduced(timeline, others.chain(elsewhere).collect(), self.now_ms, &mut Vec::new());
         }
+    }
+
+    /// A guest names 64 machines that there are not.
+    #[test]
+    fn whom_nobody_reaches_keeps_out_nobody_who_is_new() {
+        let mut surrounded = Surrounded::new();
+        let (space, of_invite) = (key(1), key(2));
+        let timeline = TimelineId::named(&space, "main");
+        surrounded.node.follow(space, Source::Invite, &[(of_invite, vec!["192.0.2.1:9".to_owned()])], BEGIN_MS);
+        let node = &mut surrounded.node;
+        let name = |node: &mut Node, number: u32| {
+            let provider = Provider { node: key(number), addresses: vec!["192.0.2.9:9".to_owned()] };
+            node.introduced(&timeline, vec![provider], BEGIN_MS, &mut Vec::new());
+            node.book.following[&space].via.contains(&key(number))
+        };
+        assert!((100..163).all(|number| name(node, number)) && !name(node, 200), "it is full");
+        let vain = |attempts| Call { attempts, problem: Some("nobody answers".to_owned()), ..Call::default() };
+        node.calls = (100..163).map(|number| (key(number), vain(9))).chain([(of_invite, vain(99))]).collect();
+        assert!(!name(node, 200), "they may just be off");
+        node.calls.extend([(key(101), vain(12)), (key(102), vain(11))]);
+        assert!(name(node, 200) && name(node, 201) && !name(node, 202));
+        let via = &node.book.following[&space].via;
+        assert!(via.len() == VIA_MAX && via.contains(&of_invite) && [101, 102].iter().all(|number| !via.contains(&key(*number))));
     }
 
     #[test]

@@ -406,11 +406,8 @@ impl Node {
                     if is_member {
                         news.push(node);
                     }
-                    if let Some(follow) = self.book.following.get_mut(&space).filter(|_| is_of_space)
-                        && !follow.via.contains(&node)
-                        && follow.via.len() < VIA_MAX
-                    {
-                        follow.via.push(node);
+                    if is_of_space {
+                        self.remember_via(&space, node);
                     }
                     if is_known || is_introduced {
                         // His own word says where he is, and makes nobody of him who is known in another way.
