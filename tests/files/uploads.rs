@@ -108,7 +108,7 @@ fn what_is_left_of_a_damaged_file_goes_into_the_backup_and_it_is_told() {
     let (code, out, told) = run(peer.home(), &["backup", &tar, "--json"]);
     assert!(code == 0 && out.contains("\"files_lacking\":1"), "{out} {told}");
     let (_, _, told) = run(peer.home(), &["backup", &tar]);
-    assert!(told.contains("1 file of yours not whole"), "{told}");
+    assert!(told.contains("1 file of yours is not whole here"), "{told}");
     let other = Home::new();
     let (code, out, told) = run(&other, &["restore", &tar]);
     assert_eq!(code, 0, "{out} {told}");

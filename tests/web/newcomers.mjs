@@ -79,6 +79,14 @@ await withBrowser(async (browser) => {
     return count;
   });
   same(timers, 0, "an error goes away by itself");
+  const shown = await a.evaluate(() => {
+    const list = document.querySelector("notice-list");
+    list.say("It is gone.", { label: "Undo", run: () => {} });
+    for (let again = 0; again < 3; again += 1) list.sayProblem(new Error("something that takes long to read"));
+    return list.children.length === 2 && [...list.querySelectorAll("button")].some((button) => button.textContent === "Undo");
+  });
+  same(shown, true, "an error that is said again pushes out what can be undone");
+  await a.getByRole("button", { name: "Undo" }).click();
   await a.getByRole("button", { name: "Close this message" }).click();
   // Of an app that was removed nothing is offered any more.
   await a.goto(at(ada, "/.sys/apps"));

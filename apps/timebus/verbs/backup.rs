@@ -48,8 +48,9 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
         return Err(failure.fix(format!("`{}` looks for what is wrong", context.home.command("fsck"))).into());
     }
     if lacking > 0 {
-        let files = counted(lacking, "file");
-        out.note(format!("{files} of yours not whole here, and so in the backup: `{}` says which", context.home.command("fsck")));
+        let (files, are, them) = (counted(lacking, "file"), if lacking == 1 { "is" } else { "are" }, if lacking == 1 { "it" } else { "them" });
+        let which = context.home.command("fsck");
+        out.note(format!("{files} of yours {are} not whole here, so the backup has what is here of {them}: `{which}` says which"));
     }
     let is_outlet = matches!(file, Written::Outlet(_));
     file.finish(true)?;

@@ -24,6 +24,9 @@ export class NoticeList extends HTMLElement {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     const notice = h("div", { class: "notice" }, h("span", {}, withCode(text)));
+    // What is there until somebody closes it is not said twice: it would push out another one, with its button.
+    const said = stays && [...this.children].find((other) => other.firstElementChild?.textContent === notice.textContent);
+    if (said) return () => said.remove();
     const wait = () => {
       if (stays) return;
       timer = setTimeout(() => notice.remove(), button ? LIFETIME_WITH_BUTTON_MS : LIFETIME_MS);
