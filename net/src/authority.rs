@@ -75,7 +75,8 @@ impl Who {
             return Err(not_here(space));
         }
         if is_for_others && let Some(own) = own_word_at(path) {
-            return Err(own_word(own, path));
+            let is_device = self.guest().is_some_and(|key| is_other_device(peer, &key));
+            return Err(if is_device { not_by_this_device(own, path) } else { own_word(own, path) });
         }
         match self {
             Self::Owner => Ok(()),
@@ -128,7 +129,10 @@ impl Who {
                 if may_keep(peer, &key, verb, part.clone().next().unwrap_or_default()) {
                     return Ok(());
                 }
-                let detail = format!("/.sys is for the owner of this peer, and {key} is none of the owner's keys");
+                let detail = match is_other_device(peer, &key) {
+                    true => format!("/.sys is for whoever has the keys or the token of this machine, and {key} is another device of its owner's"),
+                    false => format!("/.sys is for the owner of this peer, and {key} is none of the owner's keys"),
+                };
                 Err(Problem::new(StatusCode::FORBIDDEN, "rights", "you may not do this", detail))
             }
             Self::Anyone => Err(who_are_you("/.sys is for the owner of this peer")),
@@ -180,6 +184,18 @@ fn is_in_touch(name: &str, path: &Path) -> bool {
 fn own_word(own: &str, path: &Path) -> Problem {
     let detail = format!("what this peer writes for you at {path} would be signed by its owner, and what is below /{own} is the owner's own word");
     let fix = if path.is_root() { "name the path below that you mean" } else { "write with a peer of your own, which signs as you" };
+    Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here over HTTP", detail).with_fix(fix)
+}
+
+/// Whether a key that is not the owner's here is of another device of the same owner, which has a peer of its own.
+fn is_other_device(peer: &Peer, key: &PublicKey) -> bool {
+    peer.store().rights(&peer.space()).is_some_and(|rights| rights.device_grant(key).is_some())
+}
+
+/// The answer to another device of the owner's, which over HTTP is a guest.
+fn not_by_this_device(own: &str, path: &Path) -> Problem {
+    let detail = format!("what this peer writes for another device at {path} would be signed by this one, and nothing below /{own} is written so");
+    let fix = if path.is_root() { "name the path below that you mean" } else { "write with the peer of your own device, which signs as itself" };
     Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here over HTTP", detail).with_fix(fix)
 }
 

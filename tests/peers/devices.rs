@@ -191,3 +191,36 @@ fn a_device_whose_partner_is_off_goes_on_when_it_is_back() {
     second.put("/mine", &json!(2));
     until_value(&first, "/mine", &json!(2));
 }
+
+/// Another device of the owner's has a peer of its own. Over HTTP it is a guest here, and is told so.
+#[test]
+fn another_device_of_the_owner_is_a_guest_over_http() {
+    use crate::who::signed::{now_s, send, signed};
+    let first = Peer::start();
+    let phone = second(&first);
+    let seed = std::fs::read(phone.home().folder().join("keys/device.key")).expect("a key");
+    let key = timebus_identity::SecretKey::from_seed(seed.try_into().expect("32 bytes"));
+    let at = std::cell::Cell::new(now_s());
+    let ask = |method: &str, path: &str, body: &str| {
+        at.set(at.get() - 1);
+        send(&first, method, path, &signed(&first, &key, method, path, body, at.get()), body)
+    };
+    let refused = ask("GET", "/.sys/status", "").problem(403);
+    assert!(refused["detail"].to_string().contains("another device of its owner's"), "{refused}");
+    let refused = ask("PUT", "/profile/name", "\"x\"").problem(403);
+    assert!(refused["detail"].to_string().contains("for another device") && refused["fix"].to_string().contains("your own device"), "{refused}");
+    assert_eq!(ask("PUT", "/x", "1").status, 200);
+    let id = key.public().to_string();
+    let why = |args: &[&str]| run(first.home(), &[&["why"], args].concat());
+    let told = why(&["write", "/profile/name", "--as", &id]);
+    assert!(told.code == 0 && told.out.contains("over HTTP this one takes it for a guest"), "{told:?}");
+    let told = why(&["write", "/x", "--as", &id]);
+    assert!(told.out.starts_with("yes: ") && !told.out.contains("for a guest"), "{told:?}");
+    let told = why(&["read", "/.sys/status", "--as", &id]);
+    assert!(told.out.starts_with("no: ") && told.out.contains("is another device of yours"), "{told:?}");
+    let own = verb(first.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    for args in [&["read", "/.sys/status"][..], &["read", "/.sys/status", "--as", &own], &["read", "/.sys/status", "--as", "me"]] {
+        let told = why(args);
+        assert!(told.code == 0 && told.out.starts_with("yes: "), "{told:?}");
+    }
+}

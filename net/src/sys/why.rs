@@ -185,6 +185,16 @@ fn of_app(peer: &Peer, people: &People, question: &Question<'_>, alias: &str, sp
 /// What is this peer's own is its owner's, and keys that look after it see how it is.
 fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[&str]) -> Serde {
     let path = format!("/{}", segments.join("/"));
+    if question.who.is_some()
+        && let Some(key) = other_device(peer, person)
+    {
+        let why = format!(
+            "it is this machine's own. Whoever sits there, or has its token, is the owner, and so is who signs with its key or the root key; {} \
+             is another device of yours, and what that signs over HTTP is a guest's. It has a peer of its own",
+            human_name(&key)
+        );
+        return question.answer(&path, &person.name, Some(&key), false, vec![why]);
+    }
     if question.who.is_none() || person.space == Some(peer.space()) {
         let why = "it is this peer's own, and you are its owner".to_owned();
         return question.answer(&path, &person.name, None, true, vec![why]);
@@ -204,6 +214,13 @@ fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[
         answer["fix"] = format!("timebus unblock {name}").into();
     }
     answer
+}
+
+/// The other device of the owner's that is meant, if it is one that is.
+fn other_device(peer: &Peer, person: &Person) -> Option<PublicKey> {
+    let [key] = person.keys[..] else { return None };
+    let is_device = peer.store().rights(&peer.space()).is_some_and(|rights| rights.device_grant(&key).is_some() && rights.root() != key);
+    (is_device && key != peer.store().device()).then_some(key)
 }
 
 /// An inbox takes notices of everybody, and is read by its owner.
@@ -429,6 +446,9 @@ async fn of_grants(
         if person.space != Some(space.key) && !best.root {
             why.extend(over_http(&space.key, path));
         }
+        if space.is_own() && question.who.is_some() && other_device(peer, person).is_some() {
+            why.extend(own_over_http(path));
+        }
     }
     if verb == Verb::Write && person.is_anyone {
         why.push("writing is granted by name; strangers leave notices in the inbox, /.drop".to_owned());
@@ -583,6 +603,15 @@ fn over_http(space: &PublicKey, path: &Path) -> Option<String> {
     Some(format!(
         "that is by a peer of his own, which signs as him; over HTTP the peers of {short} refuse it, as what is at /{own} and signed by them is \
          the owner's own word"
+    ))
+}
+
+/// What another device of the owner's may by its own peer, and not by this one.
+fn own_over_http(path: &Path) -> Option<String> {
+    let own = own_word_at(path)?;
+    Some(format!(
+        "that is by the peer of that device, which signs as itself; over HTTP this one takes it for a guest, and writes nothing at /{own} for \
+         guests, as it would sign that"
     ))
 }
 
