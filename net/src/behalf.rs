@@ -14,6 +14,7 @@ use timebus_identity::PublicKey;
 use timebus_store::auth::CapError;
 use timebus_store::blobs::BlobHash;
 use timebus_store::change::OVERHEAD_BYTES;
+use timebus_store::ids::TimelineId;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{Begun, StorageError};
@@ -21,11 +22,11 @@ use timebus_store::writer::{MayName, Request, WriteError, Written};
 
 use crate::authority::{Verb, is_owners_word, not_on_card};
 use crate::blobs::named::belongs;
-use crate::ledger::Payer;
+use crate::ledger::{Hosts, Payer};
 use crate::others::{Coming, Reader, WriteTurn};
 use crate::peer::Peer;
 use crate::problem::Problem;
-use crate::route::{room_for, storage_problem};
+use crate::route::{over_budget, room_for, storage_problem};
 use crate::who::{Who, now_ms};
 
 /// How often a write is tried again that names other content than was looked at before.
@@ -121,6 +122,7 @@ type Decided = (Result<Begun, WriteError>, Option<Limit>);
 async fn begin(peer: &Peer, payer: &Payer, space: Space, request: &mut Request, turn: &mut WriteTurn) -> Decided {
     let ledger = peer.ledger();
     let hosts = ledger.hosts(peer.store(), &space.key, payer);
+    let timeline = timeline_at(peer, space, &request.path);
     let limit = match payer {
         Payer::Key(guest) => limit_at(peer, *guest, space, &request.path),
         Payer::App(_) => None,
@@ -133,7 +135,7 @@ async fn begin(peer: &Peer, payer: &Payer, space: Space, request: &mut Request, 
     if let Ok(begun) = &begun {
         turn.took(begun.took);
         if let Some(bytes) = begun.bytes.filter(|bytes| *bytes > 0) {
-            ledger.count(payer, &hosts, bytes);
+            ledger.count(payer, &hosts, &timeline, bytes);
         }
     }
     (begun, limit)
@@ -151,6 +153,58 @@ fn unreadable(peer: &Peer, who: &Who, named: Vec<BlobHash>) -> Result<Vec<BlobHa
         }
     }
     Ok(Vec::new())
+}
+
+/// A file that was counted before it is known whether it is kept.
+pub(crate) struct Charged {
+    payer: Payer,
+    hosts: Hosts,
+    timeline: TimelineId,
+    bytes: u64,
+}
+
+impl Charged {
+    /// It is not kept after all.
+    pub(crate) fn give_back(self, peer: &Peer) {
+        peer.ledger().give_back_file(&self.payer, &self.hosts, &self.timeline, self.bytes);
+    }
+}
+
+/// Counts a file that a guest or an app has this peer take at a path, if his grants let him bring it, and the owner has room for it.
+///
+/// # Errors
+///
+/// The answer to him.
+pub(crate) fn charge_file(peer: &Peer, who: &Who, space: Space, path: &Path, bytes: u64) -> Result<Option<Charged>, Problem> {
+    let Some(payer) = who.payer() else { return Ok(None) };
+    let (hosts, timeline) = (peer.ledger().hosts(peer.store(), &space.key, &payer), timeline_at(peer, space, path));
+    let _one = peer.ledger().one_file();
+    check_limit(peer, who, space, path, bytes)?;
+    peer.ledger().charge_file(&payer, &hosts, &timeline, bytes, now_ms()).map_err(|id| over_budget(peer, &id))?;
+    Ok(Some(Charged { payer, hosts, timeline, bytes }))
+}
+
+fn timeline_at(peer: &Peer, space: Space, path: &Path) -> TimelineId {
+    peer.store().timeline(peer.store().at(space, path))
+}
+
+/// How many bytes count for the quotas of the grants of a key at a path: what it wrote itself there, as it does everywhere, and, over HTTP,
+/// what this peer wrote for it, with the files.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn quota_used(peer: &Peer, key: &PublicKey, space: Space, path: &Path) -> Result<(u64, u64), StorageError> {
+    let at = peer.store().at(space, path);
+    let (by_himself, _) = timebus_store::tips::size_of(&*peer.store().snapshot(), at.main(), key)?;
+    // For others this peer writes in its own space alone.
+    let by_http = if space.is_own() { peer.ledger().quota_used(key, &space.key, &peer.store().timeline(at)) } else { 0 };
+    Ok((by_himself, by_http))
+}
+
+/// How many bytes a guest may still have this peer write at a path, as far as his grants there say; `None` if he has none.
+pub(crate) fn left_at(peer: &Peer, guest: PublicKey, space: Space, path: &Path) -> Option<u64> {
+    limit_at(peer, guest, space, path).map(|limit| limit.bytes)
 }
 
 /// How much a guest may write at once at a path, by the limits of his grants there: as if what this peer writes for him were his own
@@ -182,11 +236,9 @@ pub(crate) fn check_limit(peer: &Peer, who: &Who, space: Space, path: &Path, byt
 }
 
 fn limit_at(peer: &Peer, guest: PublicKey, space: Space, path: &Path) -> Option<Limit> {
-    let (store, written) = (peer.store(), peer.ledger().values_for(&Payer::Key(guest)));
-    let rights = store.rights(&space.key)?;
+    let rights = peer.store().rights(&space.key)?;
     let timeline = rights.timeline_of(path);
-    let by_himself = timebus_store::tips::size_of(&*store.snapshot(), space.main(), &guest).map_or(0, |(bytes, _)| bytes);
-    let used = written.saturating_add(by_himself);
+    let used = quota_used(peer, &guest, space, path).map_or(u64::MAX, |(by_himself, by_http)| by_himself.saturating_add(by_http));
     let grants = rights.grants_covering(Some(&guest), Verb::Write.actions(), &timeline, path, now_ms());
     let limits = grants.into_iter().map(|(grant, held)| {
         let (in_all, at_once) = (held.grant.bytes_max, held.grant.change_bytes_max);

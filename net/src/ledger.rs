@@ -136,8 +136,11 @@ pub struct Held {
     pub relation: Relation,
     /// Changes, as far as is known.
     pub changes: u64,
-    /// Bytes, as far as is known.
+    /// Bytes, as far as is known. Of what was to be brought over HTTP those of the last request that was refused.
     pub bytes: u64,
+    /// Of what was to be brought over HTTP: bytes that were written for him, and that there was no room beside.
+    #[serde(default)]
+    pub used: u64,
     /// Files that they name, or that were to be brought, as far as is known.
     #[serde(default)]
     pub files: u64,
@@ -152,6 +155,13 @@ pub struct Held {
     pub upto: u64,
     /// Since when; Unix milliseconds.
     pub since_ms: u64,
+}
+
+impl Held {
+    /// Whether it is what he wanted to have written over HTTP. It was refused, and nothing of it waits anywhere.
+    pub(crate) fn is_http(&self) -> bool {
+        self.timeline == HTTP
+    }
 }
 
 /// What the owner says to a request.
@@ -191,7 +201,8 @@ struct Settings {
     /// Bytes that keys and apps had this peer write for them.
     #[serde(default)]
     guests: BTreeMap<String, u64>,
-    /// Those of them that are values which this peer wrote itself: no files, and not what they signed.
+    /// Those of them that count for the quotas of grants, by key and timeline: values and files that this peer wrote for a key, and not
+    /// what it signed. A key alone stands for `main`, as before timelines were told apart.
     #[serde(default)]
     guest_values: BTreeMap<String, u64>,
     /// What may still come of somebody over his budget, since others built on it and have room; by his key and the timeline.
@@ -228,10 +239,10 @@ struct RoomBefore {
 }
 
 impl Settings {
-    /// Counts what this peer wrote for somebody, or took from him.
-    fn count(&mut self, payer: &str, hosts: &Hosts, bytes: u64, is_value: bool) {
-        if is_value {
-            let values = self.guest_values.entry(payer.to_owned()).or_default();
+    /// Counts what this peer wrote for somebody, or took from him; also where it counts for quotas, if it does.
+    fn count(&mut self, payer: &str, hosts: &Hosts, bytes: u64, quota: Option<String>) {
+        if let Some(quota) = quota {
+            let values = self.guest_values.entry(quota).or_default();
             *values = values.saturating_add(bytes);
         }
         let written = self.guests.entry(payer.to_owned()).or_default();
@@ -370,6 +381,8 @@ pub struct Cost {
 pub struct Ledger {
     file: PathBuf,
     state: Mutex<State>,
+    /// Files are counted one after the other: else two would be taken where there is room for one.
+    files: Mutex<()>,
 }
 
 impl Ledger {
@@ -396,6 +409,7 @@ impl Ledger {
                 lent_for: HashMap::new(),
                 took: HashMap::new(),
             }),
+            files: Mutex::new(()),
         }
     }
 
@@ -530,6 +544,7 @@ impl Ledger {
                     relation: by.relation,
                     changes: 0,
                     bytes: 0,
+                    used: 0,
                     files: 0,
                     file_bytes: 0,
                     is_whole: false,
@@ -680,7 +695,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Unsaid`].
-    pub fn allow(&self, id: &str, answer: Answer) -> Result<Held, Unsaid> {
+    pub fn allow(&self, store: &Store, id: &str, answer: Answer) -> Result<Held, Unsaid> {
         let mut state = lock(&self.state);
         let State { settings, used, persons, .. } = &mut *state;
         let mut fitting = settings.held.keys().filter(|known| known.starts_with(id));
@@ -692,9 +707,10 @@ impl Ledger {
             settings.held.insert(found, held.clone());
             return Err(Unsaid::More(Box::new(held)));
         }
-        let keys = held.who.parse().ok().and_then(|person: PublicKey| persons.get(&person)).into_iter().flatten();
-        let here: u64 = keys.filter_map(|key| used.get(key)).map(|used| used.all).sum();
-        let before = settings.limits.get(&held.who).copied().unwrap_or(held.relation.bytes_max());
+        let (here, before) = http::account(settings, store, &held);
+        // What a peer of his own brings is counted apart; where that cannot be read he asks once more.
+        let mut keep = |who: &PublicKey| total(settings, persons, used, store, who, &held.author.parse().unwrap_or(*who)).unwrap_or_default().all;
+        let here = here.max(held.who.parse().ok().map_or(0, |who| keep(&who)));
         settings.never.retain(|who| *who != held.who);
         match answer {
             Answer::Once(_) => {

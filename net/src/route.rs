@@ -336,7 +336,7 @@ async fn carry_out(
             ask.sent = Some(Arc::new(coming));
             ask.who.allows_body(&body)?;
             let _writing = begin_for_guest(&ask)?;
-            room_for(&ask.peer, &ask.who, &ask.space.key, body.len() as u64)?;
+            is_wanted(&ask.peer, &ask.who, &ask.space.key)?;
             Box::pin(write::answer(ask, body)).await
         }
         _ => {
@@ -415,6 +415,12 @@ pub(crate) fn pace(peer: &Peer, who: &Who) -> Result<(), Problem> {
     })
 }
 
+/// Refuses whatever a guest or an app is to have this peer write of whom the owner wants nothing more. How much it is shows when it is
+/// decided.
+pub(crate) fn is_wanted(peer: &Peer, who: &Who, space: &PublicKey) -> Result<(), Problem> {
+    room_for(peer, who, space, 0)
+}
+
 /// Asks the owner, if there is no room for what a guest or an app is to have this peer write.
 pub(crate) fn room_for(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
@@ -434,29 +440,15 @@ pub(crate) fn charge_beside(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Pr
     charge(peer, who, &peer.space(), bytes)
 }
 
-/// Counts a file that a guest or an app had this peer take.
-pub(crate) fn charge_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
-    let Some(payer) = who.payer() else { return Ok(()) };
-    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().charge_file(&payer, &hosts, bytes, true, now_ms()).map_err(|id| over_budget(peer, &id))
-}
-
-/// A file that was counted is not kept after all.
-pub(crate) fn give_back_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) {
-    let Some(payer) = who.payer() else { return };
-    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().give_back_file(&payer, &hosts, bytes);
-}
-
 /// Asks the owner, if there is no room for a file that a guest or an app wants to bring, before any of it is taken.
 pub(crate) fn ask_room(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
     let hosts = peer.ledger().hosts(peer.store(), space, &payer);
-    peer.ledger().charge_file(&payer, &hosts, bytes, false, now_ms()).map_err(|id| over_budget(peer, &id))
+    peer.ledger().ask_file(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// The answer to who had this peer write as much for him as the owner has allowed.
-fn over_budget(peer: &Peer, id: &str) -> Problem {
+pub(crate) fn over_budget(peer: &Peer, id: &str) -> Problem {
     peer.store().recheck_rights();
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "held", "this is more than you may keep here", "the owner of this peer was asked for more room")
         .with_fix(format!("wait until the owner says yes: timebus allow {id}"))

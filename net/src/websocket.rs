@@ -756,7 +756,7 @@ impl Socket {
         let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
         let writing = peer.quiet.begin()?;
-        crate::route::room_for(peer, &self.who, &space.key, bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES))?;
+        crate::route::is_wanted(peer, &self.who, &space.key)?;
         let may_name = behalf::may_name(&self.who, space, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
         crate::community::check_rules(peer.store(), &request)?;

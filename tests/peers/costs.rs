@@ -1,10 +1,12 @@
 //! What others may keep here, and what happens when they want more.
 
 use serde_json::json;
+use timebus_identity::SecretKey;
 
 use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space, until_value};
 use crate::peer::Peer;
 use crate::socket::Socket;
+use crate::who::signed::{now_s, send, signed};
 
 #[test]
 fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
@@ -163,4 +165,38 @@ fn whoever_writes_too_much_locks_nobody_out() {
     bob.put("/@alice/wall/more", &json!("x".repeat(50_000)));
     let held = poll("dave is asked again", || verb(dave.home(), &["held"])["held"].get(0).cloned());
     assert_eq!(held["who"], who, "{held}");
+}
+
+/// Each device that bob made had a room of its own at alice's peer.
+#[test]
+fn devices_of_one_person_have_one_room_over_http() {
+    let (alice, bob) = pair();
+    join(&alice, &invite(&bob, &[]), "bob");
+    let phone = super::devices::second(&bob);
+    let key = |peer: &Peer| {
+        let seed = std::fs::read(peer.home().folder().join("keys/device.key")).expect("a key");
+        SecretKey::from_seed(seed.try_into().expect("32 bytes"))
+    };
+    let (own, other) = (key(&bob), key(&phone));
+    let at = std::cell::Cell::new(now_s());
+    let put = |key: &SecretKey, path: &str, bytes: usize| {
+        at.set(at.get() - 1);
+        let body = json!("x".repeat(bytes)).to_string();
+        send(&alice, "PUT", path, &signed(&alice, key, "PUT", path, &body, at.get()), &body).status
+    };
+    poll("the phone may write", || (put(&other, "/wall/first", 1) == 200).then_some(()));
+    poll("it is known whose it is", || {
+        let grants = verb(alice.home(), &["grants", "/wall"])["grants"].as_array().cloned().unwrap_or_default();
+        (grants.iter().filter(|grant| grant["name"] == "bob").count() == 2).then_some(())
+    });
+    verb(alice.home(), &["limits", "@bob", "1MB"]);
+    assert_eq!([put(&own, "/wall/1", 450_000), put(&own, "/wall/2", 450_000)], [200, 200]);
+    assert_eq!([put(&other, "/wall/3", 450_000), put(&own, "/wall/3", 450_000), put(&other, "/wall/4", 50_000)], [413, 413, 200]);
+    let kept = run(alice.home(), &["limits", "@bob"]);
+    assert!(kept.code == 0 && kept.out.contains("and may keep 1.00 MB") && !kept.out.contains("nothing more comes"), "{kept:?}");
+    // A right is for a device.
+    let given = run(alice.home(), &["grant", "/table", "@bob", "--can", "write", "--quota", "100kB", "--preview"]);
+    assert!((given.out.clone() + &given.err).contains("for each of the 2 devices of bob: up to 100 kB with each"), "{given:?}");
+    let given = run(alice.home(), &["grant", "/table", "@bob", "--can", "write", "--preview"]);
+    assert!(!(given.out.clone() + &given.err).contains("devices of bob"), "{given:?}");
 }

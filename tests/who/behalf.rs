@@ -336,3 +336,92 @@ fn the_limit_that_is_shown_is_the_one_that_counts() {
     verb(peer.home(), &["limits", &guest.id(), "3MB"]);
     assert_eq!((&row(&peer)["bytes_max"], &row(&peer)["http_bytes_max"]), (&json!(3_000_000), &json!(3_000_000)));
 }
+
+/// The quota of a grant is for one timeline, as that of a chain is; `grant` and `why` tell what counts.
+#[test]
+fn quotas_over_http_are_of_one_timeline_and_are_told() {
+    let peer = Peer::start();
+    let guest = Guest::of(&peer, 40, &["--quota", "100kB"]);
+    let id = guest.id();
+    let of = |bytes: usize| json!("x".repeat(bytes)).to_string();
+    let why = |path: &str| run(peer.home(), &["why", "write", path, "--as", &id]);
+    assert_eq!(guest.put("/table/a", &of(80_000)).status, 200);
+    let told = why("/table");
+    assert!(told.out.starts_with("yes: ") && told.out.contains("19 kB more may be here"), "{told:?}");
+    assert_eq!(guest.put("/table/b", &of(18_700)).status, 200);
+    guest.put("/table/c", &of(1000)).problem(403);
+    let told = why("/table");
+    assert!(told.code == 0 && told.out.starts_with("in part: ") && told.out.contains("nothing more over HTTP"), "{told:?}");
+    assert!(told.out.contains("no more may be here") && told.out.contains("count for the quotas of his rights"), "{told:?}");
+    // Another right counts the same.
+    let grant = |path: &str, quota: &str, more: &[&str]| {
+        let told = run(peer.home(), &[&["grant", path, &id, "--can", "write", "--quota", quota], more].concat());
+        assert_eq!(told.code, 0, "{told:?}");
+        told.out + &told.err
+    };
+    let noted = "nothing can be written over HTTP by this right";
+    let told = grant("/table2", "90kB", &["--preview"]);
+    assert!(told.contains(noted) && told.contains("of these 90 kB already"), "{told}");
+    assert!(!grant("/table2", "200kB", &["--preview"]).contains(noted));
+    // What is kept apart has chains of its own.
+    verb(peer.home(), &["private", "/diary"]);
+    assert!(!grant("/diary", "50kB", &[]).contains(noted));
+    assert_eq!(guest.put("/diary/a", &of(40_000)).status, 200);
+    guest.put("/diary/b", &of(20_000)).problem(403);
+    let told = why("/diary");
+    assert!(told.out.starts_with("yes: ") && told.out.contains("9.4 kB more may be here"), "{told:?}");
+    guest.put("/table/c", "1").problem(403);
+}
+
+/// A guest who might write 1 MB brought 256 MB of files.
+#[test]
+fn files_over_http_count_for_the_quota_of_a_grant() {
+    let peer = Peer::start();
+    let guest = Guest::of(&peer, 41, &["--quota", "1MB"]);
+    let headers = |path: &str, more: &[(&'static str, &str)], body: &str| {
+        let all = [&[("content-type", "video/mp4")], more].concat();
+        guest.headers("PUT", path, &all, body)
+    };
+    let film = "x".repeat(600_000);
+    let file = |path: &str, more: &[(&'static str, &str)], body: &str| send(&peer, "PUT", path, &headers(path, more, body), body);
+    assert_eq!(file("/table/1", &[], &film).status, 200);
+    let refused = file("/table/2", &[], &film).problem(403);
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("1 MB in all")), "{refused}");
+    // Of what comes at once one is taken, and what is not kept does not count.
+    let short = "y".repeat(200_000);
+    assert_eq!(file("/table/1", &[("if-none-match", "*")], &short).status, 412);
+    let requests: Vec<_> = (3..9).map(|n| format!("/table/{n}")).map(|path| (headers(&path, &[], &short), path)).collect();
+    let written = std::thread::scope(|threads| {
+        let all: Vec<_> = requests.iter().map(|(headers, path)| threads.spawn(|| send(&peer, "PUT", path, headers, &short).status)).collect();
+        all.into_iter().filter_map(|one| one.join().ok()).filter(|status| *status == 200).count()
+    });
+    assert_eq!(written, 1);
+    assert_eq!(file("/table/10", &[], &"z".repeat(150_000)).status, 200);
+    guest.put("/table/x", &json!("x".repeat(50_000)).to_string()).problem(403);
+    let told = run(peer.home(), &["why", "write", "/table", "--as", &guest.id()]);
+    assert!(told.out.contains("kB more may be here"), "{told:?}");
+}
+
+/// What was refused over HTTP waits nowhere. Once it was allowed it fits when it comes again, whatever came between.
+#[test]
+fn what_was_refused_over_http_fits_once_it_was_allowed() {
+    let peer = Peer::start();
+    let guest = Guest::of(&peer, 42, &[]);
+    let of = |bytes: usize| json!("x".repeat(bytes)).to_string();
+    verb(peer.home(), &["limits", &guest.id(), "1MB"]);
+    assert_eq!([guest.put("/table/a", &of(700_000)).status, guest.put("/table/e", &of(200_000)).status], [200, 200]);
+    let refused = guest.put("/table/b", &of(200_000)).problem(413);
+    let id = refused["request"].as_str().expect("a request").to_owned();
+    let held = &verb(peer.home(), &["held"])["held"][0];
+    let (bytes, used) = (held["bytes"].as_u64().expect("bytes"), held["used"].as_u64().expect("bytes"));
+    assert!((200_000..202_000).contains(&bytes) && (900_000..920_000).contains(&used), "{held}");
+    let told = run(peer.home(), &["held"]);
+    assert!(told.out.contains("beside 9") && told.out.contains("was refused, and has to be sent again"), "{told:?}");
+    let why = run(peer.home(), &["why", "write", "/table", "--as", &guest.id()]);
+    assert!(why.out.contains("wanted written over HTTP were refused") && !why.out.contains("of his wait for your word"), "{why:?}");
+    assert_eq!(guest.put("/table/c", &of(20_000)).status, 200);
+    assert_eq!(verb(peer.home(), &["held"])["held"].as_array().map(Vec::len), Some(1));
+    assert_eq!(run(peer.home(), &["allow", &id, "once"]).code, 0);
+    assert_eq!(guest.put("/table/b", &of(200_000)).status, 200);
+    guest.put("/table/d", "1").problem(413);
+}

@@ -51,7 +51,7 @@ pub(crate) struct Invite {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=3))]
     pub(crate) guests: Option<u8>,
 
-    /// How much each of those who take it may write, as in 50MB [default: no limit]
+    /// How much each of those who take it may write, as in 50MB; over HTTP files count, too [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
     pub(crate) quota: Option<u64>,
 

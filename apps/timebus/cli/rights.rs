@@ -158,7 +158,7 @@ pub(crate) struct Grant {
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(crate) can: May,
 
-    /// How much he may write in all, as in 50MB [default: no limit that everybody keeps]
+    /// How much he may write in all with each of his devices, as in 50MB; over HTTP files count, too [default: no limit that everybody keeps]
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
     pub(crate) quota: Option<u64>,
 

@@ -209,7 +209,7 @@
  * @property {string} [paint]
  * @property {string} [app]
  */
-/** @typedef {{ id: string, name: string, says: string, bytes: number, changes: number, files: number, file_bytes: number, is_whole: boolean, space: string | null }} Held */
+/** @typedef {{ id: string, name: string, says: string, bytes: number, used: number, changes: number, files: number, file_bytes: number, is_whole: boolean, space: string | null }} Held */
 /** @typedef {{ key: string, name: string, bytes: number, changes: number, requests: number, bytes_max: number | null }} Cost */
 /**
  * A right that was given.

@@ -45,7 +45,7 @@ export class RequestsPage extends LivePage {
   #row(held) {
     const answer = (/** @type {"once" | "never" | number} */ word) => () =>
       this.do(() => this.peer?.allow(held, word));
-    const wanted = held.bytes + held.file_bytes;
+    const wanted = held.used + held.bytes + held.file_bytes;
     const limits = MORE_BYTES.filter((bytes) => bytes > 2 * wanted).slice(0, 2);
     const question = `Never take more of ${held.name} than is here? Nothing more comes until you let them in again, at People.`;
     const refuse = () => confirm(question) && void answer("never")();

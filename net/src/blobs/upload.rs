@@ -55,7 +55,7 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
             check.update(&first);
             check.finish()?;
             let _writing = crate::route::begin_for_guest(&ask)?;
-            crate::route::room_for(&ask.peer, &ask.who, &ask.space.key, first.len() as u64)?;
+            crate::route::is_wanted(&ask.peer, &ask.who, &ask.space.key)?;
             return write::answer(ask, first.freeze()).await;
         };
         first.extend_from_slice(&bytes);
@@ -158,8 +158,7 @@ pub(super) async fn pour(
 /// Writes the value that names a blob. The blob is kept until that is on disk.
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
     ask.who.may(&ask.peer, Verb::Write, &ask.space.key, &ask.path)?;
-    crate::behalf::check_limit(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
-    crate::route::charge_file(&ask.peer, &ask.who, &ask.space.key, len)?;
+    let charged = crate::behalf::charge_file(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {
@@ -169,10 +168,10 @@ pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease),
     } else {
         Action::PutValue(value)
     };
-    let (peer, who, space) = (ask.peer.clone(), ask.who.clone(), ask.space.key);
+    let peer = ask.peer.clone();
     let response = write::perform(ask, action, hash).await;
     if !response.as_ref().is_ok_and(|response| response.status().is_success()) {
-        crate::route::give_back_file(&peer, &who, &space, len);
+        charged.into_iter().for_each(|charged| charged.give_back(&peer));
     }
     response
 }

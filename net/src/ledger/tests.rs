@@ -194,9 +194,10 @@ fn one_head_says_how_much_is_held_back() {
     // An older one takes nothing back.
     assert!(!weigh(&engine, &ledger, &all[100], &[]));
     assert_eq!(told(&ledger), Some((297, whole, true)));
-    // Room for just that, and all of it comes.
+    // Room for just that, also after a start, and all of it comes.
+    let ledger = ledger.again();
     let id = ledger.held().into_keys().next().expect("one");
-    assert!(ledger.allow(&id, Answer::Once(u64::MAX)).is_ok());
+    assert!(ledger.allow(engine.store(), &id, Answer::Once(u64::MAX)).is_ok());
     assert_eq!(bring(&mut engine, &ledger, all[3..].to_vec(), mallory.public()), (297, 0));
     assert!(!weigh(&engine, &ledger, &end, &[]) && ledger.held().is_empty(), "nothing waits any more");
 }
@@ -313,12 +314,12 @@ fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
     let id = ledger.charge(&chirp, &Hosts::default(), 11, 1).expect_err("there is room for ten");
     assert_eq!(ledger.charge(&board, &Hosts::default(), 11, 1), Ok(()), "each has its own");
     let held = ledger.held();
-    assert_eq!((held[&id].who.as_str(), held[&id].relation, held[&id].bytes), ("app:chirp", Relation::App, APP_BYTES + 1));
+    assert_eq!((held[&id].who.as_str(), held[&id].relation, held[&id].bytes, held[&id].used), ("app:chirp", Relation::App, 11, APP_BYTES - 10));
     // It is the same after a start.
     let ledger = Ledger::open(&file);
     assert_eq!(ledger.app_costs()["chirp"].bytes, APP_BYTES - 10);
     assert!(ledger.charge(&chirp, &Hosts::default(), 11, 1).is_err());
-    assert!(ledger.allow(&id, Answer::UpTo(2 * APP_BYTES)).is_ok());
+    assert!(ledger.allow(home().store(), &id, Answer::UpTo(2 * APP_BYTES)).is_ok());
     assert_eq!((ledger.charge(&chirp, &Hosts::default(), 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
     let passed = (0..10_000).filter(|_| ledger.request(&chirp, 1_000_000).is_ok()).count();
     assert_eq!((passed, ledger.request(&chirp, 1_000_000)), (5000, Err(1)));
@@ -332,22 +333,22 @@ fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
 fn a_file_is_asked_for_before_it_comes_and_counted_when_it_is_here() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ledger = Ledger::open(&folder.path().join("limits.json"));
-    let chirp = Payer::App("chirp".to_owned());
+    let (chirp, t) = (Payer::App("chirp".to_owned()), TimelineId([1; 32]));
     assert_eq!(
-        (ledger.charge_file(&chirp, &Hosts::default(), 1000, false, 1), ledger.room(&chirp, &Hosts::default())),
+        (ledger.ask_file(&chirp, &Hosts::default(), 1000, 1), ledger.room(&chirp, &Hosts::default())),
         (Ok(()), APP_BYTES),
         "asking takes no room"
     );
     for (took, left) in [(500, APP_BYTES - 500), (1000, APP_BYTES - 1500)] {
-        assert_eq!((ledger.charge_file(&chirp, &Hosts::default(), took, true, 1), ledger.room(&chirp, &Hosts::default())), (Ok(()), left));
+        assert_eq!((ledger.charge_file(&chirp, &Hosts::default(), &t, took, 1), ledger.room(&chirp, &Hosts::default())), (Ok(()), left));
     }
-    ledger.give_back_file(&chirp, &Hosts::default(), 500);
+    ledger.give_back_file(&chirp, &Hosts::default(), &t, 500);
     assert_eq!(ledger.room(&chirp, &Hosts::default()), APP_BYTES - 1000, "what is not kept counts no more");
-    let id = ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, false, 1).expect_err("there is no room");
+    let id = ledger.ask_file(&chirp, &Hosts::default(), 31_000_000_000, 1).expect_err("there is no room");
     let held = &ledger.held()[&id];
-    assert_eq!((held.files, held.file_bytes, held.bytes), (1, 31_000_000_000, 31_000_001_000));
-    assert!(ledger.allow(&id, Answer::Once(u64::MAX)).is_ok());
-    assert_eq!(ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, true, 1), Ok(()));
+    assert_eq!((held.files, held.file_bytes, held.bytes, held.used), (1, 31_000_000_000, 31_000_000_000, 1000));
+    assert!(ledger.allow(home().store(), &id, Answer::Once(u64::MAX)).is_ok());
+    assert_eq!(ledger.charge_file(&chirp, &Hosts::default(), &t, 31_000_000_000, 1), Ok(()));
     assert!(ledger.charge(&chirp, &Hosts::default(), 1, 1).is_err(), "once is once");
 }
 
@@ -357,7 +358,7 @@ fn an_answer_stays() {
     let file = folder.path().join("limits.json");
     let key = SecretKey::from_seed([1; 32]).public();
     let who = Payer::Key(key);
-    let ledger = Ledger::open(&file);
+    let (ledger, engine) = (Ledger::open(&file), home());
     assert_eq!(ledger.limit_of(&who, Relation::Stranger), STRANGER_BYTES);
     let held = Held {
         who: key.to_string(),
@@ -367,6 +368,7 @@ fn an_answer_stays() {
         relation: Relation::Stranger,
         changes: 3,
         bytes: 31_000_000_000,
+        used: 0,
         files: 0,
         file_bytes: 0,
         is_whole: false,
@@ -374,13 +376,13 @@ fn an_answer_stays() {
         since_ms: 1,
     };
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());
-    assert_eq!(ledger.allow("x", Answer::Once(u64::MAX)), Err(Unsaid::Unknown));
+    assert_eq!(ledger.allow(engine.store(), "x", Answer::Once(u64::MAX)), Err(Unsaid::Unknown));
     // It grew between the look and the word.
-    assert_eq!(ledger.allow("ab", Answer::Once(held.bytes - 1)), Err(Unsaid::More(Box::new(held.clone()))));
-    assert_eq!(ledger.allow("ab", Answer::Once(held.bytes)), Ok(held.clone()));
+    assert_eq!(ledger.allow(engine.store(), "ab", Answer::Once(held.bytes - 1)), Err(Unsaid::More(Box::new(held.clone()))));
+    assert_eq!(ledger.allow(engine.store(), "ab", Answer::Once(held.bytes)), Ok(held.clone()));
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Stranger), 31_000_000_000);
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held);
-    assert!(ledger.allow("abc", Answer::Never).is_ok());
+    assert!(ledger.allow(engine.store(), "abc", Answer::Never).is_ok());
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 0);
     ledger.limit(&who, 5);
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 5);
@@ -915,6 +917,7 @@ fn what_is_allowed_once_is_for_nobody_else() {
         relation: Relation::Invited,
         changes: 1,
         bytes: 30_000_000_000,
+        used: 0,
         files: 1,
         file_bytes: 30_000_000_000,
         is_whole: true,
@@ -922,9 +925,9 @@ fn what_is_allowed_once_is_for_nobody_else() {
         since_ms: 1,
     };
     settings.held.insert("aa".to_owned(), held(&bob.person));
-    let ledger = Ledger::open(Path::new(""));
+    let (ledger, engine) = (Ledger::open(Path::new("")), home());
     lock(&ledger.state).settings = settings;
-    assert!(ledger.allow("aa", Answer::Once(u64::MAX)).is_ok());
+    assert!(ledger.allow(engine.store(), "aa", Answer::Once(u64::MAX)).is_ok());
     assert_eq!(ledger.limit_of(&Payer::Key(bob.person), bob.relation), 30_000_000_000);
     assert_eq!(together_max(&lock(&ledger.state).settings, &bob), before);
     ledger.limit(&Payer::Key(bob.person), 1_000_000_000);
@@ -1103,16 +1106,111 @@ fn key_bytes(payer: &Payer) -> Vec<u8> {
 }
 
 #[test]
-fn files_count_for_the_owners_limit_and_values_for_quotas() {
+fn what_this_peer_wrote_for_a_key_counts_for_quotas_by_timeline() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ledger = Ledger::open(&folder.path().join("budgets.json"));
-    let (chirp, nobody) = (Payer::App("chirp".to_owned()), Hosts::default());
-    ledger.set(&chirp, Some(1000), false);
-    ledger.count(&chirp, &nobody, 100);
-    assert_eq!(ledger.charge_file(&chirp, &nobody, 700, true, 1), Ok(()));
-    assert_eq!((ledger.values_for(&chirp), ledger.room(&chirp, &nobody)), (100, 200));
-    assert_eq!((ledger.charge(&chirp, &nobody, 50, 1), ledger.values_for(&chirp)), (Ok(()), 100), "what he signed is in his chain");
-    ledger.set(&chirp, Some(1050), false);
-    ledger.room_for(&chirp, &nobody, 201, 1).expect_err("there is room for less");
-    assert_eq!((ledger.room_for(&chirp, &nobody, 200, 1), ledger.values_for(&chirp)), (Ok(()), 100), "who asks is not counted");
+    let (bob, space, nobody) = (secret(1).public(), secret(2).public(), Hosts::default());
+    let (payer, main, diary) = (Payer::Key(bob), TimelineId::named(&space, "main"), TimelineId([1; 32]));
+    let used = |ledger: &Ledger| [&main, &diary].map(|timeline| ledger.quota_used(&bob, &space, timeline));
+    ledger.set(&payer, Some(1000), false);
+    ledger.count(&payer, &nobody, &main, 100);
+    assert_eq!(ledger.charge_file(&payer, &nobody, &main, 600, 1), Ok(()));
+    ledger.count(&payer, &nobody, &diary, 30);
+    assert_eq!((used(&ledger), ledger.room(&payer, &nobody)), ([700, 30], 270));
+    assert_eq!((ledger.charge(&payer, &nobody, 70, 1), used(&ledger)), (Ok(()), [700, 30]), "what he signed is in his chain");
+    ledger.room_for(&payer, &nobody, 201, 1).expect_err("there is room for less");
+    assert_eq!((ledger.room_for(&payer, &nobody, 200, 1), used(&ledger)), (Ok(()), [700, 30]), "who asks is not counted");
+    ledger.give_back_file(&payer, &nobody, &main, 600);
+    assert_eq!((used(&ledger), ledger.room(&payer, &nobody)), ([100, 30], 800), "nor what is not kept");
+    // What was counted before timelines were told apart was in most cases there.
+    lock(&ledger.state).settings.guest_values.insert(bob.to_string(), 7);
+    assert_eq!(used(&ledger), [107, 30]);
+}
+
+/// Bob made himself another device, and had his host's peer write as much again.
+#[test]
+fn devices_of_one_person_have_one_room_over_http() {
+    let [bob, phone, tablet] = [1, 2, 3].map(|seed| secret(seed).public());
+    let ledger = Ledger::open(Path::new(""));
+    let hosts = Hosts { person: Some(bob), keys: [phone, tablet].into(), ..Hosts::default() };
+    ledger.limit(&Payer::Key(bob), 1000);
+    assert_eq!(ledger.charge(&Payer::Key(phone), &hosts, 600, 1), Ok(()));
+    assert_eq!(ledger.room(&Payer::Key(tablet), &hosts), 400);
+    let id = ledger.charge(&Payer::Key(tablet), &hosts, 500, 1).expect_err("there is room for less");
+    assert_eq!((ledger.held()[&id].bytes, ledger.held()[&id].used), (500, 600));
+    assert_eq!(ledger.charge(&Payer::Key(tablet), &hosts, 400, 1), Ok(()));
+    assert_eq!([phone, tablet].map(|key| ledger.room(&Payer::Key(key), &hosts)), [0, 0]);
+    // Also if the limit is said of each of them.
+    [phone, tablet].into_iter().for_each(|key| ledger.limit(&Payer::Key(key), 1500));
+    assert_eq!([phone, tablet].map(|key| ledger.room(&Payer::Key(key), &hosts)), [500, 500]);
+}
+
+/// What was refused over HTTP waits nowhere: it fits when it comes again, whatever was written between.
+#[test]
+fn what_is_allowed_once_over_http_fits_then() {
+    let (engine, nobody) = (home(), Hosts::default());
+    let (ledger, bob) = (Ledger::open(Path::new("")), Payer::Key(secret(1).public()));
+    ledger.limit(&bob, 1000);
+    assert_eq!(ledger.charge(&bob, &nobody, 700, 1), Ok(()));
+    let id = ledger.charge(&bob, &nobody, 400, 1).expect_err("there is room for less");
+    assert_eq!((ledger.held()[&id].bytes, ledger.held()[&id].used), (400, 700));
+    assert_eq!(ledger.charge(&bob, &nobody, 50, 1), Ok(()));
+    assert_eq!(ledger.allow(engine.store(), &id, Answer::Once(400)).map(|held| held.bytes), Ok(400));
+    assert_eq!((ledger.charge(&bob, &nobody, 400, 1), ledger.room(&bob, &nobody)), (Ok(()), 0), "that, and no more");
+    // What he wrote otherwise, or has room by now, is asked for no longer.
+    ledger.charge(&bob, &nobody, 400, 1).expect_err("there is none");
+    ledger.give_back_file(&bob, &nobody, &TimelineId([1; 32]), 300);
+    assert_eq!((ledger.charge(&bob, &nobody, 100, 1), ledger.held().len()), (Ok(()), 1));
+    ledger.give_back_file(&bob, &nobody, &TimelineId([1; 32]), 300);
+    ledger.count(&bob, &nobody, &TimelineId([1; 32]), 20);
+    assert_eq!((ledger.room(&bob, &nobody), ledger.held().len()), (480, 0));
+}
+
+/// Of whom nothing is known shares a room with others; that a request of his was allowed gives him no other of his own.
+#[test]
+fn who_shares_a_room_is_allowed_what_he_asks_for_and_no_more() {
+    let (phone, guest) = (secret(1), secret(11));
+    let (mut engine, _) = host(&[], 0);
+    let root = engine.store().own().key;
+    let cap = admin(&mut engine, &phone);
+    let given = engine.store().rights(&root).expect("held").grant(&cap).expect("given").op.change;
+    let (rows, auth) = (engine.store().snapshot(), engine.store().own().auth());
+    let last = timebus_store::tips::heads(&*rows, auth).expect("memory does not fail").into_iter().max().expect("one");
+    let on = (given, timebus_store::summary::summary(&*rows, auth, last).expect("memory does not fail").lamport);
+    let may = Actions::READ.0 | Actions::WRITE.0;
+    let said = chain_with(Kind::Auth, &phone, TimelineId::named(&root, "auth"), cap, Some(on), std::iter::once(vec![wall(&guest, may, 0)]));
+    offer(&mut engine, said);
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(phone.public()), 100);
+    let payer = Payer::Key(guest.public());
+    let hosts = || ledger.hosts(engine.store(), &root, &payer);
+    assert_eq!(hosts().members, [phone.public()]);
+    assert_eq!(ledger.charge(&payer, &hosts(), 500, 1), Ok(()));
+    let id = ledger.charge(&payer, &hosts(), 900, 1).expect_err("there is room for 300 of all whom he let in");
+    assert!(ledger.allow(engine.store(), &id, Answer::Once(900)).is_ok());
+    assert_eq!((ledger.limit_of(&payer, Relation::Invited), ledger.room(&payer, &hosts())), (1400, 900));
+    // By a peer of his own it is the same.
+    let stranger = secret(12).public().to_string();
+    let held = Held { who: stranger.clone(), author: stranger, timeline: "t".to_owned(), relation: Relation::Stranger, ..ledger_held(9000) };
+    lock(&ledger.state).settings.held.insert("abc".to_owned(), held);
+    assert!(ledger.allow(engine.store(), "abc", Answer::Once(9000)).is_ok());
+    assert_eq!(ledger.limit_of(&Payer::Key(secret(12).public()), Relation::Stranger), 9000);
+}
+
+fn ledger_held(bytes: u64) -> Held {
+    Held {
+        who: String::new(),
+        author: String::new(),
+        counted: String::new(),
+        timeline: HTTP.to_owned(),
+        relation: Relation::Invited,
+        changes: 1,
+        bytes,
+        used: 0,
+        files: 0,
+        file_bytes: 0,
+        is_whole: true,
+        upto: 0,
+        since_ms: 1,
+    }
 }

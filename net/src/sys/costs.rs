@@ -73,7 +73,13 @@ fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
         }
     };
     let about = if held.is_whole { "" } else { "at least " };
-    let says = format!("{who}: {about}{what}, for {place}");
+    // It may ask for room after room, and what it asks for is beside what it has.
+    let refused = match held.used {
+        _ if !held.is_http() => String::new(),
+        0 => "; that was refused, and has to be sent again".to_owned(),
+        used => format!(", beside {} that were written already; that was refused, and has to be sent again", size(used)),
+    };
+    let says = format!("{who}: {about}{what}, for {place}{refused}");
     let mut value = serde_json::to_value(held).unwrap_or_default();
     value["id"] = id.into();
     value["name"] = who.into();
@@ -115,7 +121,7 @@ async fn allow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         _ => return Err(bad("an answer is \"once\", \"never\" or a number of bytes")),
     };
     let people = People::now(peer).await;
-    let found = match peer.ledger().allow(&id, answer) {
+    let found = match peer.ledger().allow(peer.store(), &id, answer) {
         Ok(found) => found,
         Err(Unsaid::Unknown) => {
             let detail = format!("nothing that waits is called {id}, or several are");

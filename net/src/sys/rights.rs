@@ -14,7 +14,6 @@ use timebus_store::op::Op;
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
 use timebus_store::quarantine::{HIDDEN_MAX, HiddenChange};
-use timebus_store::tips::size_of;
 use timebus_store::writer::Statement;
 
 use crate::authority::Verb;
@@ -242,7 +241,8 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let mount = rights.mount_of(&path).map(|mount| mount.path.clone());
     let (grants, mut notes) = plan(&wanted, can, &person, (&path, mount), &timelines)?;
     notes.extend(people.by_his_own_word(&person));
-    notes.extend(used_up(peer, space, &timeline, &person, wanted.bytes_max)?);
+    notes.extend(used_up(peer, space, &path, &person, wanted.bytes_max)?);
+    notes.extend(for_each(&person, wanted.bytes_max));
     let mut says_all = Vec::new();
     let mut fresh = Vec::new();
     let wider: BTreeSet<GrantId> = grants.iter().flat_map(|grant| wider_than(&rights, grant)).collect();
@@ -292,21 +292,32 @@ fn check_not_own(rights: &Rights, space: Space, person: &Person) -> Result<(), P
 }
 
 /// A limit that is reached before anything is written by the new right: all counts that somebody wrote there.
-fn used_up(peer: &Peer, space: Space, timeline: &TimelineId, person: &Person, bytes_max: u64) -> Result<Option<String>, Problem> {
-    let rows = peer.store().snapshot();
-    let t = peer.store().number_of(&space.key, timeline).unwrap_or(space.main());
-    let mut most = 0;
+fn used_up(peer: &Peer, space: Space, path: &Path, person: &Person, bytes_max: u64) -> Result<Option<String>, Problem> {
+    let (mut most, mut most_of_all) = (0, 0);
     for key in &person.keys {
-        most = most.max(size_of(&*rows, t, key).map_err(|error| storage_problem(&error))?.0);
+        let (by_himself, by_http) = crate::behalf::quota_used(peer, key, space, path).map_err(|error| storage_problem(&error))?;
+        (most, most_of_all) = (most.max(by_himself), most_of_all.max(by_himself.saturating_add(by_http)));
     }
-    let name = &person.name;
-    Ok((bytes_max > 0 && most >= bytes_max).then(|| {
-        format!(
-            "all that {name} wrote in this space counts, and that is {} of these {} already: nothing can be written by this right, give more",
-            size(most),
-            size(bytes_max)
-        )
-    }))
+    let (name, max) = (&person.name, size(bytes_max));
+    Ok(match bytes_max {
+        0 => None,
+        bytes_max if most >= bytes_max => Some(format!(
+            "all that {name} wrote in this space counts, and that is {} of these {max} already: nothing can be written by this right, give more",
+            size(most)
+        )),
+        bytes_max if most_of_all >= bytes_max => Some(format!(
+            "over HTTP all that was written for {name} in this space counts, too, and that makes {} of these {max} already: nothing can be \
+             written over HTTP by this right, give more; with a peer of his own {name} may",
+            size(most_of_all)
+        )),
+        _ => None,
+    })
+}
+
+/// A right is for a device, and so is its limit.
+fn for_each(person: &Person, bytes_max: u64) -> Option<String> {
+    let (devices, max, name) = (person.keys.len(), size(bytes_max), &person.name);
+    (bytes_max > 0 && devices > 1).then(|| format!("that is for each of the {devices} devices of {name}: up to {max} with each"))
 }
 
 /// Grants in force by which the same key may do there what a new one would not let it, so that the limits of that mean nothing.

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::{Explanation, Lack, Rights, Way};
+use timebus_store::change::OVERHEAD_BYTES;
 use timebus_store::grant::{Actions, Audience, Timelines};
 use timebus_store::ids::{GrantId, TimelineId};
 use timebus_store::node::{Node, node_key};
@@ -435,9 +436,10 @@ async fn of_grants(
     {
         why.push(super::timelines::readers_words(people, rights, mount));
     }
+    let by_http = if verb == Verb::Write && allowed && space.is_own() { ByHttp::of(peer, person, space, path) } else { None };
     if verb == Verb::Write && allowed {
         why.extend(room_words(peer, people, person)?);
-        why.extend(http_words(peer, person).filter(|_| space.is_own()));
+        why.extend(by_http.as_ref().map(|by_http| by_http.words(&person.name)));
         why.extend(held_words(peer, &person.keys.iter().chain(&person.space).map(ToString::to_string).collect::<Vec<_>>(), "his"));
         if question.who.is_none() {
             why.extend(waiting_words(peer, people, &space.key).await);
@@ -469,6 +471,10 @@ async fn of_grants(
     let mut answer = question.answer(&path.to_string(), &person.name, Some(key), allowed, why);
     if is_in_part && blocked.is_none() {
         answer["says"][0] = format!("in part: {} may {can} {}, but not with all of his devices", person.name, question.shown).into();
+    }
+    if by_http.is_some_and(|by_http| by_http.is_used_up) {
+        answer["says"][0] =
+            format!("in part: {} may {can} {} with a peer of his own, but nothing more over HTTP", person.name, question.shown).into();
     }
     answer["root"] = best.root.into();
     (answer["with"], answer["without"]) = (with.into(), without.into());
@@ -631,12 +637,34 @@ fn room_words(peer: &Peer, people: &People, person: &Person) -> Result<Option<St
     Ok(limit_words(peer, &Payer::Key(key), people.relation(&key), kept, &person.name))
 }
 
-/// How much this peer wrote for somebody who asked it to, which counts apart from what he writes himself.
-fn http_words(peer: &Peer, person: &Person) -> Option<String> {
-    let keys: BTreeSet<PublicKey> = person.keys.iter().chain(&person.space).copied().collect();
-    let (wrote, left) = super::costs::by_http(peer, &keys)?;
-    let (wrote, left) = (size(wrote), size(left));
-    Some(format!("beside that, {wrote} were written for {} over HTTP, by peers of yours, and {left} more may be", person.name))
+/// What this peer wrote for somebody who asked it to over HTTP, which counts apart from what he writes himself.
+struct ByHttp {
+    wrote: u64,
+    /// How much more it may be at the path that is asked about.
+    left: u64,
+    /// Whether nothing more may be there as the quotas of his grants are used up.
+    is_used_up: bool,
+}
+
+impl ByHttp {
+    /// `None` if it wrote nothing for him.
+    fn of(peer: &Peer, person: &Person, space: Space, path: &Path) -> Option<Self> {
+        let keys: BTreeSet<PublicKey> = person.keys.iter().chain(&person.space).copied().collect();
+        let (wrote, room) = super::costs::by_http(peer, &keys)?;
+        let quota = keys.iter().filter_map(|key| crate::behalf::left_at(peer, *key, space, path)).max();
+        Some(Self { wrote, left: room.min(quota.unwrap_or(0)), is_used_up: quota.is_some_and(|quota| quota <= OVERHEAD_BYTES) })
+    }
+
+    fn words(&self, name: &str) -> String {
+        let left = match self.left {
+            left if left > OVERHEAD_BYTES => format!("{} more may be here", size(left)),
+            _ if self.is_used_up => "no more may be here: values and files that are written for him over HTTP count for the quotas of his rights, \
+                                     wherever in this space that is, beside what he writes himself"
+                .to_owned(),
+            _ => "no more may be".to_owned(),
+        };
+        format!("beside that, {} were written for {name} over HTTP, by peers of yours, and {left}", size(self.wrote))
+    }
 }
 
 fn limit_words(peer: &Peer, payer: &Payer, relation: Relation, kept: u64, name: &str) -> Option<String> {
@@ -664,9 +692,20 @@ async fn waiting_words(peer: &Peer, people: &People, space: &PublicKey) -> Optio
     })
 }
 
-/// What of somebody waits for the owner's word, although he may write it.
-fn held_words(peer: &Peer, payers: &[String], whose: &str) -> Option<String> {
-    let bytes: u64 = peer.ledger().held().values().filter(|held| payers.contains(&held.who)).map(|held| held.bytes).sum();
+/// What of somebody waits for the owner's word, although he may write it, and what was refused over HTTP.
+fn held_words(peer: &Peer, payers: &[String], whose: &str) -> Vec<String> {
+    let held = peer.ledger().held();
+    let bytes =
+        |is_http: bool| -> u64 { held.values().filter(|held| payers.contains(&held.who) && held.is_http() == is_http).map(|held| held.bytes).sum() };
     let who = if whose == "its" { "it" } else { "he" };
-    (bytes > 0).then(|| format!("but {} of {whose} wait for your word, as they are more than {who} may keep here: `timebus held`", size(bytes)))
+    let waits = |bytes| format!("but {} of {whose} wait for your word, as they are more than {who} may keep here: `timebus held`", size(bytes));
+    let refused = |bytes| {
+        format!(
+            "but {} more that {who} wanted written over HTTP were refused, as there is no room for them: if you say yes, `timebus held`, {who} may \
+             send them again",
+            size(bytes)
+        )
+    };
+    let [by_sync, by_http] = [false, true].map(|is_http| Some(bytes(is_http)).filter(|bytes| *bytes > 0));
+    by_sync.map(waits).into_iter().chain(by_http.map(refused)).collect()
 }
