@@ -81,8 +81,11 @@ fn what_a_stolen_device_made_is_named_and_can_go_with_it() {
     assert_eq!((keys(&told, "stay"), keys(&told, "also")), (made, vec![]), "{told}");
     let last = second(&third);
     poll("that is known, too", || count(4));
-    let told = verb(first.home(), &["devices", "remove", &id(&third, "device"), "--made"]);
+    let asked = json!({"who": id(&third, "device"), "made": true, "preview": true}).to_string();
+    let told = first.send("POST", "/.sys/devices/remove", &[], asked).json();
     assert_eq!((keys(&told, "stay"), keys(&told, "also")), (vec![], vec![id(&last, "device")]), "{told}");
+    let said = run(first.home(), &["devices", "remove", &id(&third, "device"), "--made"]);
+    assert!(said.code == 0 && said.out.contains("Gus came in by way of it, and may go on:") && said.out.contains("revoke Gus"), "{said:?}");
     for peer in [&stolen, &third, &last] {
         poll("it may not write any more", || {
             (peer.send("PUT", "/notes/late", &[("Content-Type", "application/json")], "1").status == 403).then_some(())

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::home::quoted_text;
 use crate::output::printable;
 use crate::standing::{short, table};
-use crate::value::{Json, compact, counted, items, member, number, text};
+use crate::value::{Json, compact, counted, items, member, number, string, text};
 use crate::verbs::invite::{expiry, make, print, until};
 
 pub(crate) async fn run(context: &Context, args: Devices) -> anyhow::Result<()> {
@@ -211,6 +211,11 @@ async fn remove(context: &Context, wanted: &str, made: bool, yes: bool) -> anyho
             printable(&names.join(", ")),
             commands.join("; ")
         ))?;
+    }
+    let guests: Vec<&str> = items(&answer, "guests").iter().filter_map(string).collect();
+    if !guests.is_empty() {
+        let commands: Vec<String> = guests.iter().map(|name| context.home.command(&format!("revoke {}", quoted_text(name)))).collect();
+        out.line(format!("{} came in by way of it, and may go on: {}", printable(&guests.join(", ")), commands.join("; ")))?;
     }
     Ok(())
 }
