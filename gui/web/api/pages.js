@@ -48,23 +48,6 @@ export function pageOf(path) {
 /** Whether the page was opened by an invite link. */
 export const isJoinPage = () => location.pathname === "/.join";
 
-/**
- * The program as the peer that served this page hands it out.
- * @returns {Promise<{ href: string, bytes: number, platform: string, line: string, is_secret: boolean } | null>} null if it does not
- */
-export async function programOffered() {
-  const href = "/.join/timebus";
-  const answer = await fetch(href, { method: "HEAD" }).catch(() => null);
-  if (!answer?.ok) return null;
-  return {
-    href,
-    bytes: Number(answer.headers.get("content-length")),
-    platform: answer.headers.get("timebus-platform") ?? "",
-    is_secret: isSecureContext,
-    line: `curl -fo timebus ${location.origin}${href} && chmod +x timebus && ./timebus`,
-  };
-}
-
 /** Where somebody's own peer usually is, with an invite that stays in the fragment. @param {string} payload */
 export function joinAtHome(payload) {
   const url = new URL("/.join", location.href);

@@ -1,4 +1,4 @@
-// The peer, over HTTP and a websocket. With `pages.js`, which says where pages are, the only file that knows URLs.
+// The peer, over HTTP and a websocket. The only file that knows its URLs; where pages are, `pages.js` says.
 
 import { hrefOf, joinByProgram } from "./pages.js";
 import { Problem } from "./problem.js";
@@ -66,6 +66,23 @@ export async function readByAnybody(path) {
 
 /** The bytes of a file that everybody may read. @param {Path} path */
 export const fileOfAnybody = async (path) => (await send(hrefOf(path), { headers: { accept: "*/*" } })).blob();
+
+/**
+ * The program as the peer that served this page hands it out.
+ * @returns {Promise<{ href: string, bytes: number, platform: string, line: string, is_secret: boolean } | null>} null if it does not
+ */
+export async function programOffered() {
+  const href = "/.join/timebus";
+  const answer = await send(href, { method: "HEAD" }).catch(() => null);
+  if (!answer) return null;
+  return {
+    href,
+    bytes: Number(answer.headers.get("content-length")),
+    platform: answer.headers.get("timebus-platform") ?? "",
+    is_secret: isSecureContext,
+    line: `curl -fo timebus ${location.origin}${href} && chmod +x timebus && ./timebus`,
+  };
+}
 
 /**
  * Exchanges the code of a login link for the owner's token.

@@ -1,4 +1,5 @@
-import { hrefOf, hrefOfPage, joinAtHome, joinByProgram, programOffered } from "../api/pages.js";
+import { hrefOf, hrefOfPage, joinAtHome, joinByProgram } from "../api/pages.js";
+import { programOffered } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { openApp } from "../open-app.js";

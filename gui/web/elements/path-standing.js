@@ -45,7 +45,7 @@ export class PathStanding extends HTMLElement {
   async #look() {
     // It is said beside the values, which show all the same.
     const parts = await (isElsewhere(this.path) ? this.#elsewhere() : this.#own()).catch(() => []);
-    const now = parts.map((part) => (typeof part === "string" ? part : part.outerHTML)).join("");
+    const now = JSON.stringify(parts.map((part) => (typeof part === "string" ? part : [part.textContent, part.getAttribute("href")])));
     if (now === this.#shown) return;
     this.#shown = now;
     this.replaceChildren(...parts);
