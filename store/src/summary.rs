@@ -124,6 +124,9 @@ impl Summary {
         let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
         let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };
         let except = if flags & 64 != 0 { list(&mut input)? } else { Vec::new() };
+        if flags & 64 != 0 && (except.is_empty() || !except.len().is_multiple_of(2)) {
+            return Err(DecodeError::Invalid { field: "except" });
+        }
         let except = except.chunks_exact(2).map(|ends| (ends[0], ends[1])).collect();
         let refs = if flags & 128 != 0 { list(&mut input)? } else { Vec::new() };
         if flags & 128 != 0 && refs.is_empty() {
