@@ -165,8 +165,18 @@ impl Blobs {
                 }
             }
         }
-        // A clock that is behind for a while says nothing of how long nobody looked.
-        std::fs::write(file, now_ms.max(looked_ms).to_le_bytes())?;
+        // A clock that is a little behind for a while says nothing of how long nobody looked. But one that was far ahead once would have
+        // it that nobody is ever away, and nothing that came then ever old.
+        let is_far_ahead = |at_ms: u64| at_ms.saturating_sub(now_ms) > MISSED_MS_MAX;
+        if is_far_ahead(looked_ms) {
+            for (hash, _) in self.partials()? {
+                if self.part_ms(&hash)?.is_some_and(is_far_ahead) {
+                    self.date_part(&hash, now_ms)?;
+                }
+            }
+        }
+        let looked_ms = if is_far_ahead(looked_ms) { now_ms } else { now_ms.max(looked_ms) };
+        std::fs::write(file, looked_ms.to_le_bytes())?;
         Ok(missed_ms)
     }
 
@@ -364,6 +374,32 @@ mod tests {
         };
         assert_eq!(left(Use::Visible), 1);
         assert_eq!(left(Use::History), 0);
+    }
+
+    /// A peer was started once with a clock of ten years later.
+    #[test]
+    fn a_clock_that_was_far_ahead_once_has_nothing_age_at_once_and_nothing_stay_for_ever() {
+        let (_temp, blobs) = blobs();
+        let day_ms = 24 * 3600 * 1000;
+        let retention = Retention::default();
+        let (_, lease) = write(&blobs, b"a version that was replaced");
+        drop(lease);
+        let part = BlobHash::from_bytes([3; 32]);
+        drop(blobs.fetch(part, 300_000, &TimelineId([1; 32])).expect("room"));
+        let began_ms = blobs.part_ms(&part).expect("reads").expect("is here");
+        let at = |now_ms: u64| {
+            let done = collect(&blobs, retention, now_ms, &|_| Ok(Use::History), NONE).expect("looks");
+            (done.removed, done.missed_ms)
+        };
+        assert_eq!(at(began_ms), (0, 0));
+        assert_eq!(at(began_ms + 3650 * day_ms).0, 0);
+        assert_eq!(at(began_ms + day_ms), (0, 0), "the clock is right again");
+        // For two months it is off.
+        assert_eq!(at(began_ms + 61 * day_ms), (0, 60 * day_ms));
+        for day in 62..91 {
+            assert_eq!(at(began_ms + day * day_ms), (0, 0), "day {day}");
+        }
+        assert_eq!(at(began_ms + 91 * day_ms), (2, 0), "thirty days that were seen");
     }
 
     /// A clock that is set a month ahead, and a peer that was away for a month, look the same.
