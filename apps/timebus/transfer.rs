@@ -74,7 +74,7 @@ pub(crate) async fn upload(line: &mut Line<'_>, request: Request, mime: &str, fi
     let mut source = fs::File::open(file).map_err(|error| Failure::usage(format!("could not read {}", file.display())).detail(error))?;
     let about = source.metadata().with_context(failed)?;
     let length = about.len();
-    let changed = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_nanos());
+    let changed = changed_at(&about);
     let full = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let key = blake3::hash(format!("{}\n{length}\n{changed}", full.display()).as_bytes()).to_hex();
     let begin = request
@@ -96,12 +96,16 @@ pub(crate) async fn upload(line: &mut Line<'_>, request: Request, mime: &str, fi
             };
             source.seek(SeekFrom::Start(offset)).with_context(failed)?;
             let mut part = Vec::new();
-            (&mut source).take(PART_BYTES as u64).read_to_end(&mut part).with_context(failed)?;
+            (&mut source).take((PART_BYTES as u64).min(length.saturating_sub(offset))).read_to_end(&mut part).with_context(failed)?;
             let end = offset + part.len() as u64;
-            if part.is_empty() && end < length {
-                return Err(Failure::refused(format!("{} has become shorter", file.display())).fix("put it again").into());
-            }
             let is_last = end >= length;
+            // What was sent before it changed and what is sent after it would make a file that there never was.
+            if is_last || part.is_empty() {
+                let now = source.metadata().with_context(failed)?;
+                if (now.len(), changed_at(&now)) != (length, changed) {
+                    return Ok(Step::Changed(at));
+                }
+            }
             let request = Request::new(Method::PATCH, at.clone())
                 .header("upload-offset", &offset.to_string())?
                 .header("upload-complete", if is_last { "?1" } else { "?0" })?
@@ -110,6 +114,12 @@ pub(crate) async fn upload(line: &mut Line<'_>, request: Request, mime: &str, fi
             Ok::<_, anyhow::Error>(if is_last { Step::Done(answer) } else { Step::At(at, end) })
         };
         match step.await {
+            Ok(Step::Changed(at)) => {
+                // Its place would be taken for as long as uploads are kept, and nothing goes on with it.
+                let _ = line.send(Request::new(Method::DELETE, at)).await;
+                let title = format!("{} changed while it was sent, and nothing of it was saved", file.display());
+                return Err(Failure::refused(title).fix("put it again when nothing writes to it any more, or put a copy of it").into());
+            }
             Ok(Step::Done(answer)) => {
                 progress.add(length.saturating_sub(counted));
                 return Ok(answer);
@@ -139,7 +149,14 @@ pub(crate) async fn upload(line: &mut Line<'_>, request: Request, mime: &str, fi
     }
 }
 
+/// When a file was changed last, in nanoseconds since 1970.
+fn changed_at(about: &fs::Metadata) -> u128 {
+    about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_nanos())
+}
+
 enum Step {
+    /// The file is not what it was when this upload began.
+    Changed(String),
     /// Where the upload is, and how much has come.
     At(String, u64),
     Done(Answer),
