@@ -228,6 +228,42 @@ fn who_has_what_the_others_lack_is_not_restarted() {
     assert_ne!(cluster.pid("one"), Some(before[0]), "it was restarted");
 }
 
+/// One makes a cluster of the peer that he has, and the second one does not start at once, as something else has its port.
+#[test]
+fn all_files_are_kept_on_each_whatever_was_there_before_and_what_is_stopped_is_not_waited_for() {
+    let cluster = Cluster::new();
+    let on = |name: &str, args: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        finish(command.arg("--home").arg(cluster.home(name)).args(args).env_remove("TIMEBUS_HOME"))
+    };
+    assert_eq!(on("one", &["put", "/note", "1"]).code, 0);
+    let taken = TcpListener::bind(&cluster.addresses[1]).expect("a port");
+    assert_ne!(cluster.run(&["up"]).code, 0);
+    assert!(cluster.home("two").exists() && cluster.pid("two").is_none(), "it joined, and did not start");
+    drop(taken);
+    cluster.json(&["up"]);
+    cluster.agrees();
+    let status = || cluster.json(&["status"])["peers"].as_array().expect("peers").clone();
+    assert!(status().iter().all(|peer| peer["files_lack"] == 0), "{:?}", status());
+    // Who says otherwise is heard.
+    assert_eq!(on("three", &["files", "unpin", "/"]).code, 0);
+    cluster.json(&["up"]);
+    assert_eq!(status()[2]["files_lack"], Value::Null);
+    assert_eq!(on("three", &["files", "pin", "/"]).code, 0);
+    // Three does without a film.
+    assert_eq!(on("three", &["files", "limit", "--down", "16kB/s"]).code, 0);
+    let put = request_as("video/mp4", &cluster.addresses[0], "PUT", "/film", &"x".repeat(3_000_000));
+    assert_eq!(put.map(|(status, _)| status), Some(200));
+    cluster.agrees();
+    poll("two has it", || (status()[1]["files_lack"] == 0).then_some(()));
+    let refused = cluster.run(&["upgrade", "one", "--patience", "1"]);
+    assert!(refused.code != 0 && refused.err.contains("three lacks 1 file") && refused.err.contains("files cancel PATH"), "{refused:?}");
+    assert_eq!(on("three", &["files", "cancel", "/film"]).code, 0);
+    let told = status();
+    assert_eq!((&told[2]["files_lack"], &told[2]["files_stopped"]), (&Value::from(0), &Value::from(1)));
+    cluster.json(&["upgrade", "one"]);
+}
+
 /// The second one breaks down while the first one is restarted, and people write.
 #[test]
 fn an_upgrade_that_one_of_them_does_not_outlive_stops_there_and_goes_on_later() {

@@ -20,7 +20,7 @@ use crate::home::{Home, quoted};
 use crate::output::Output;
 use crate::peer::try_lock;
 use crate::standing::table;
-use crate::value::{Json, items, member as part, number, text};
+use crate::value::{Json, counted, items, member as part, number, text};
 
 /// How long a peer may take to answer a question.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -28,6 +28,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const START_MAX: Duration = Duration::from_secs(60);
 /// How often is looked whether what is waited for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// In the home of a peer that keeps all files of the space since it is one of a cluster: so that who says otherwise later is heard.
+const PINNED: &str = "cluster-pinned";
 /// Lines of its log that are shown of a peer that did not start.
 const LOG_LINES: usize = 5;
 
@@ -193,14 +195,15 @@ async fn up(out: Output, cluster: &Cluster, names: &[String]) -> anyhow::Result<
         if joins {
             join(out, founder, member).await?;
         }
-        let is_first = joins || !home.exists();
         let is_new = start(out, member).await?;
         if member.name == founder.name {
             let_in(out, founder, &key).await?;
         }
-        // Changes come by themselves, files do not.
-        if is_first {
+        // Changes come by themselves, files do not. What the owner says of it later holds.
+        let pinned = home.folder().join(PINNED);
+        if !pinned.exists() {
             ask_as_owner(out, member, Request::post("/.sys/blobs/pin").body(JSON, json!({"path": "/"}).to_string())?).await?;
+            std::fs::write(&pinned, "").with_context(|| format!("could not write {}", pinned.display()))?;
         }
         let did = match (is_new, joins) {
             (true, true) => "joined and started",
@@ -289,6 +292,8 @@ struct Files {
     is_pinned: bool,
     /// How many are not.
     lacking: u64,
+    /// How many are not since the owner paused or cancelled them there.
+    stopped: u64,
     /// Which ones, by numbers that are the same at all peers.
     lacks: BTreeSet<String>,
 }
@@ -296,9 +301,11 @@ struct Files {
 async fn files_of(member: &Member, key: &Arc<SecretKey>) -> anyhow::Result<Files> {
     let told = ask(member, key, Request::get("/.sys/kept")).await?;
     let lacks = if let Some(Json::Array(lacks)) = part(&told, "lacks") { lacks.as_slice() } else { &[] };
+    let count = |name| number(&told, name).unwrap_or(0);
     Ok(Files {
         is_pinned: part(&told, "pinned") == Some(&Json::Bool(true)),
-        lacking: number(&told, "files").unwrap_or(0).saturating_sub(number(&told, "files_here").unwrap_or(0)),
+        lacking: count("files").saturating_sub(count("files_here")).saturating_sub(count("stopped")),
+        stopped: count("stopped"),
         lacks: lacks.iter().filter_map(|lack| if let Json::String(lack) = lack { Some(lack.to_string()) } else { None }).collect(),
     })
 }
@@ -332,17 +339,18 @@ async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
                 let links = items(peers, "peers").iter().filter(|peer| text(peer, "state") == Some("connected")).count();
                 let (version, uptime_ms) = (text(status, "version").unwrap_or("?"), number(status, "uptime_ms").unwrap_or(0));
                 let (changes, lacks) = (number(status, "changes").unwrap_or(0), lacks(tips, &all));
-                let files = files.is_pinned.then_some(files.lacking);
-                let files_lack = match files {
-                    Some(0) => "all".to_owned(),
-                    Some(count) => format!("lacks {count}"),
-                    None => "not pinned".to_owned(),
+                let (files, stopped) = (files.is_pinned.then_some(files.lacking), files.stopped);
+                let files_lack = match (files, stopped) {
+                    (Some(0), 0) => "all".to_owned(),
+                    (Some(0), stopped) => format!("all but {stopped} that you stopped"),
+                    (Some(count), _) => format!("lacks {count}"),
+                    (None, _) => "not pinned".to_owned(),
                 };
                 let (changed, lack, linked) = (changes.to_string(), lacks.to_string(), links.to_string());
                 let cells = [member.name.as_str(), "running", version, &span(uptime_ms), &changed, &lack, &files_lack, &linked];
                 rows.push(cells.map(str::to_owned).to_vec());
                 told.push(json!({"name": member.name, "http": member.http, "state": "running", "version": version, "uptime_ms": uptime_ms,
-                    "changes": changes, "lacks": lacks, "files_lack": files, "links": links, "problem": null}));
+                    "changes": changes, "lacks": lacks, "files_lack": files, "files_stopped": stopped, "links": links, "problem": null}));
             }
             Err(error) => {
                 let failure = Failure::of(error);
@@ -492,7 +500,20 @@ async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<Sec
             };
             wait(patience, has_all).await?.ok_or_else(|| late("the others did not get what it has"))?;
         }
-        wait_for_files(member, others, key, patience, is_quiet).await?.ok_or_else(|| late("the others did not get the files that it has"))?;
+        if wait_for_files(member, others, key, patience, is_quiet).await?.is_none() {
+            let mut lacking = Vec::new();
+            let own = files_of(member, key).await?;
+            for other in others {
+                let files = files_of(other, key).await?;
+                if !have_files_of(&own, std::slice::from_ref(&files)) {
+                    lacking.push(format!("{} lacks {}", other.name, counted(files.lacking as usize, "file")));
+                }
+            }
+            let fix = "`timebus files` there says why they do not come, `timebus files cancel PATH` there does without one; then `timebus cluster \
+                       upgrade` goes on, --patience waits longer";
+            let late = late("the others did not get the files that it has");
+            return Err(if lacking.is_empty() { late } else { late.detail(lacking.join(", ")).fix(fix) }.into());
+        }
         anyhow::Ok(())
     };
     // Most of it can take long, and meanwhile it is written to as ever.
@@ -571,6 +592,7 @@ mod tests {
         let files = |is_pinned: bool, lacks: &[&str]| Files {
             is_pinned,
             lacking: lacks.len() as u64,
+            stopped: 0,
             lacks: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
         };
         // The others lack x, and this one y: as many, but not the same.

@@ -135,16 +135,19 @@ const LACKS_MAX: usize = 10_000;
 /// know to compare peers of one space.
 async fn kept(peer: &Peer) -> Result<Serde, Problem> {
     let all = Pin { space: peer.space(), path: Path::root() };
-    let is_pinned = Wishes::of(peer).pins().contains(&all);
+    let wishes = Wishes::of(peer);
+    let is_pinned = wishes.pins().contains(&all);
     let store = peer.store().clone();
     let files = beside(move || all.files(&store)).await?.map_err(|error| storage_problem(&error))?;
     let (here, lacking): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_here);
+    // What the owner stopped here is not waited for.
+    let (stopped, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|file| wishes.is_stopped(&file.hash));
     let number = |hash: &BlobHash| {
         let digest = timebus_identity::hash("lacks", &[peer.space().as_bytes(), hash.as_bytes()]);
         timebus_identity::z32::encode(&digest[..10])
     };
     let lacks: Vec<String> = lacking.iter().take(LACKS_MAX).map(|file| number(&file.hash)).collect();
-    Ok(json!({"pinned": is_pinned, "files": files.len(), "files_here": here.len(), "lacks": lacks}))
+    Ok(json!({"pinned": is_pinned, "files": files.len(), "files_here": here.len(), "stopped": stopped.len(), "lacks": lacks}))
 }
 
 /// A path as it is asked for here.
