@@ -49,6 +49,8 @@ pub(crate) const PIECE_BYTES: usize = 512 * 1024;
 /// For how many times as long as a look takes there is none, and at most.
 const REST: u32 = 20;
 const REST_MAX: Duration = Duration::from_secs(30);
+/// Bytes that stay free beside a file of others that is kept beyond the budget, and as many as it takes.
+const SPARE_MIN: u64 = 1_000_000_000;
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 
 /// How long nothing may come of a blob that is needed at once.
@@ -186,13 +188,13 @@ async fn said(changed: Option<tokio::sync::watch::Receiver<()>>) {
     }
 }
 
-/// Removes files of others until no more bytes of them are kept than that. Answers how many are.
-async fn trim(peer: &Peer, bytes_max: u64) -> Option<u64> {
+/// Removes files of others until no more bytes of them are kept than that, but for the last one if it is no longer than `spare`. Answers how many are.
+async fn trim(peer: &Peer, bytes_max: u64, spare: u64) -> Option<u64> {
     let (store, uses) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses));
     let (wishes, by_others) =
         (wishes::Wishes::of(peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());
     let room = room_of_guests(peer);
-    match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, bytes_max, room)).await {
+    match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, (bytes_max, spare), room)).await {
         Ok(Ok(done)) => {
             peer.cached.store(done.kept, std::sync::atomic::Ordering::Relaxed);
             if done.gone > 0 {
@@ -213,9 +215,9 @@ pub(crate) async fn make_room(peer: &Peer, bytes: u64) {
     // For what has no room in any case nothing goes.
     if lacks > 0
         && bytes <= blobs.limits().blob_bytes_max
-        && let Some(rest) = trim(peer, u64::MAX).await.and_then(|kept| kept.checked_sub(lacks))
+        && let Some(rest) = trim(peer, u64::MAX, 0).await.and_then(|kept| kept.checked_sub(lacks))
     {
-        trim(peer, rest).await;
+        trim(peer, rest, 0).await;
     }
 }
 
@@ -249,7 +251,8 @@ pub(crate) async fn collect(peer: Peer) {
             _ => {}
         }
         resume::expire(&peer, missed_ms).await;
-        trim(&peer, peer.cached_bytes_max()).await;
+        let spare = peer.store.blobs().and_then(|blobs| blobs.spare_bytes().ok()).unwrap_or(0);
+        trim(&peer, peer.cached_bytes_max(), spare.saturating_sub(SPARE_MIN)).await;
         // Where thousands of files come one after the other, they are not all looked through after each.
         let rest = (began.elapsed() * REST).min(REST_MAX);
         tokio::select! {

@@ -59,7 +59,7 @@ pub struct PeerConfig {
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
     /// Bytes of other people's files that are kept once they were fetched, with those of all personas. Default 1 GB; those that are
-    /// used least for their size go first.
+    /// used least for their size go first, and where the disk has room the one that was read last stays beside them for some hours.
     pub cached_files_bytes_max: u64,
     /// About how often one machine of a community is asked to show a piece of a file that it says it holds. Default a minute; each
     /// time costs both 128 KiB. Nothing is asked where it is zero.

@@ -216,6 +216,18 @@ impl Blobs {
         Ok(over.max(limits.reserve_bytes.saturating_add(coming).saturating_sub(self.free_bytes()?)))
     }
 
+    /// Bytes that have room, beside those that are on their way.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn spare_bytes(&self) -> io::Result<u64> {
+        let (limits, together) = (self.limits(), self.together());
+        let coming = *lock(&together.expected);
+        let on_disk = self.free_bytes()?.saturating_sub(limits.reserve_bytes);
+        Ok(limits.total_bytes_max.saturating_sub(self.bytes_together()).min(on_disk).saturating_sub(coming))
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

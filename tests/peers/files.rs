@@ -183,6 +183,33 @@ fn files_of_others_are_kept_within_a_budget_and_ones_own_are_not_touched() {
     assert!(bob.send("GET", "/@alice/wall/his", &[], "").body == bytes(3_000_000, 9));
 }
 
+/// The film is larger than what Bob keeps of others.
+#[test]
+fn a_film_that_is_larger_than_the_budget_stays_until_the_next_one_comes() {
+    let alice = Peer::start();
+    let net = [&crate::peer::NET[..], &["--cache", "1MB"]].concat();
+    let bob = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    join(&bob, &invite(&alice, &[]), "alice");
+    for (path, seed) in [("/film", 1), ("/next", 2)] {
+        assert_eq!(alice.send("PUT", path, &[MP4], bytes(3_000_000, seed)).status, 200);
+    }
+    until(&bob, "/@alice", "two films", |answer| answer.text().matches("@blob").count() == 2);
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == bytes(3_000_000, 1));
+    poll("it is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    // It is looked what goes when it has come, and when something is said of files.
+    for _ in 0..5 {
+        json(bob.home(), &["files", "pin", "@alice/nothing"]);
+        json(bob.home(), &["files", "unpin", "@alice/nothing"]);
+        let film = bob.send("GET", "/@alice/film", &[("Range", "bytes=2900000-2999999")], "");
+        assert!(film.header("timebus-blob").is_none() && film.body == bytes(3_000_000, 1)[2_900_000..], "it is here");
+    }
+    poll("the next one is here instead", || {
+        assert!(bob.send("GET", "/@alice/next", &[], "").body == bytes(3_000_000, 2));
+        (whole_files(bob.home()) == 1).then_some(())
+    });
+    assert!(bob.send("HEAD", "/@alice/next", &[], "").header("timebus-blob").is_none());
+}
+
 #[test]
 fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
     let alice = Peer::start();

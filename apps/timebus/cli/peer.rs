@@ -57,9 +57,10 @@ pub(crate) struct Up {
     pub(crate) blob_limit: Option<u64>,
 
     /// Most bytes of other people's files that stay here once they were fetched, to be read and given to others; with personas each
-    /// has an equal part of it, and what the others do not use
-    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = crate::amounts::bytes)]
-    pub(crate) cache: u64,
+    /// has an equal part of it, and what the others do not use. The one that was read last stays, too, for some hours, as long as as much
+    /// as it takes and 1 GB are free [default: 1GB, or a tenth of what is free on the disk if that is more]
+    #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) cache: Option<u64>,
 
     /// About how many seconds apart some machine of a community is asked to show a piece of a file that it says it holds, 0 never
     #[arg(long, value_name = "S", default_value_t = 60)]

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -59,6 +59,12 @@ fn connections_of(files_max: u64) -> usize {
     usize::try_from(room).unwrap_or(usize::MAX).min(PeerConfig::default().connections_max)
 }
 
+/// Bytes of other people's files that are kept where nothing is said of that: a film should be, and no disk be filled.
+fn cache_for(home: &Path) -> u64 {
+    let free = rustix::fs::statvfs(home).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    PeerConfig::default().cached_files_bytes_max.max(free / 10)
+}
+
 pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     let connections_max = connections_of(open_many_files());
     let is_new = !context.home.exists();
@@ -85,7 +91,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
         gui: Some(page),
         output: Some(crate::output::recent),
         apps,
-        cached_files_bytes_max: args.cache,
+        cached_files_bytes_max: args.cache.unwrap_or_else(|| cache_for(context.home.folder())),
         spot_check_every: Duration::from_secs(args.spot_check),
         program: program(),
         build: build(),

@@ -53,6 +53,11 @@ impl Uses {
         (*count, *at) = (faded(*count, *at, now) + part, now);
     }
 
+    /// How long ago a file was used last, if that is known.
+    fn ago(&self, hash: &BlobHash, now: Instant) -> Option<Duration> {
+        lock(&self.0).get(hash).map(|(_, at)| now.saturating_duration_since(*at))
+    }
+
     /// What the uses of a file count for now.
     fn of(&self, hash: &BlobHash, now: Instant) -> f64 {
         lock(&self.0).get(hash).map_or(0.0, |(count, at)| faded(*count, *at, now))
@@ -70,8 +75,10 @@ struct Kept {
     hash: BlobHash,
     len: u64,
     uses: f64,
-    /// How long it is here.
+    /// How long it is here; of a part, since when nothing of it came.
     age: Duration,
+    /// How long ago it came or was used last.
+    rest: Duration,
     is_part: bool,
 }
 
@@ -111,7 +118,8 @@ fn of_others(store: &Store, blobs: &Blobs, rows: &Committed, room: impl Fn(&Publ
 }
 
 /// Removes files of others until they fit the budget: first those that were used least for their size. As long as it is not known
-/// what is placed here, nothing goes. `room` says how many bytes a guest may keep here.
+/// what is placed here, nothing goes. `room` says how many bytes a guest may keep here. The file that came or
+/// was used last stays for some hours also beyond the budget, if it is no longer than `spare`: a film is read again, and handed on.
 ///
 /// # Errors
 ///
@@ -120,7 +128,7 @@ pub(crate) fn trim(
     store: &Store,
     uses: &[&Uses],
     wishes: &Wishes,
-    bytes_max: u64,
+    (bytes_max, spare): (u64, u64),
     room: impl Fn(&PublicKey) -> u64,
 ) -> Result<Trimmed, StorageError> {
     let Some(blobs) = store.blobs().filter(|_| wishes.are_known()) else { return Ok(Trimmed::default()) };
@@ -131,16 +139,23 @@ pub(crate) fn trim(
     for (hash, len, is_part) in self::of_others(store, blobs, &rows, room)? {
         if !wishes.stays(&mut named, &hash)? {
             total += len;
-            of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX, is_part });
+            let (age, rest) = (Duration::MAX, uses.iter().filter_map(|uses| uses.ago(&hash, now)).min().unwrap_or(Duration::MAX));
+            of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age, rest, is_part });
         }
     }
     if total <= bytes_max {
         return Ok(Trimmed { gone: 0, kept: total });
     }
-    for file in of_others.iter_mut().filter(|file| !file.is_part) {
-        file.age = age(blobs, &file.hash);
+    for file in &mut of_others {
+        let age = age(blobs, &file.hash, file.is_part);
+        file.rest = file.rest.min(age);
+        // Of a part nobody knows whether it is ever read.
+        file.age = if file.is_part { Duration::MAX } else { age };
     }
     least_first(&mut of_others, bytes_max);
+    if let Some(last) = last(&of_others).filter(|last| last.len <= spare) {
+        of_others.retain(|file| file.hash != last.hash);
+    }
     let mut gone = 0;
     for Kept { hash, len, is_part, .. } in of_others {
         if total - gone <= bytes_max {
@@ -199,8 +214,17 @@ fn remove(
     if whole.is_some() { blobs.remove_if(hash, may) } else { blobs.remove_partial_if(hash, may) }
 }
 
-/// How long a file is here.
-fn age(blobs: &Blobs, hash: &BlobHash) -> Duration {
+/// The file that came or was used last, if that is not long ago.
+fn last(files: &[Kept]) -> Option<Kept> {
+    files.iter().filter(|file| file.rest < NEW_FOR).min_by_key(|file| file.rest).copied()
+}
+
+/// How long a file is here, or nothing of it came.
+fn age(blobs: &Blobs, hash: &BlobHash, is_part: bool) -> Duration {
+    if is_part {
+        let came = blobs.part_ms(hash).ok().flatten().and_then(|came_ms| crate::who::now_ms().checked_sub(came_ms));
+        return came.map_or(Duration::MAX, Duration::from_millis);
+    }
     let files = blobs.files_of(hash).unwrap_or_default();
     let came = files.last().and_then(|(_, file)| file.metadata().ok()?.modified().ok());
     // What came in the future came when a clock was wrong.
@@ -264,12 +288,17 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
+    /// Where not even the last one is spared.
+    fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u64, room: impl Fn(&PublicKey) -> u64) -> Result<Trimmed, StorageError> {
+        super::trim(store, uses, wishes, (bytes_max, 0), room)
+    }
+
     fn hash(number: u8) -> BlobHash {
         BlobHash::from_bytes([number; 32])
     }
 
     fn kept(number: u8, len: u64, uses: f64, age: Duration) -> Kept {
-        Kept { hash: hash(number), len, uses, age, is_part: false }
+        Kept { hash: hash(number), len, uses, age, rest: age, is_part: false }
     }
 
     fn order(files: &[Kept], bytes_max: u64) -> Vec<u8> {
@@ -423,6 +452,36 @@ mod tests {
         drop(lease);
         assert_eq!(all(false), (1, 11));
         assert_eq!((here(0), here(1)), (true, true));
+    }
+
+    /// A film of two gigabytes comes to a peer that keeps one of them, and has a disk of hundreds.
+    #[tokio::test]
+    async fn the_last_one_stays_however_large_it_is_for_some_hours_and_until_the_next_one_comes() {
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[b"a film", b"the next one"]).await;
+        let (blobs, wishes, uses) = (store.blobs().expect("on disk"), Wishes::open(home.path()), Uses::default());
+        wishes.place(HashSet::new());
+        let came = |number: usize, hours: u64| {
+            let files = blobs.files_of(&hashes[number]).expect("opens");
+            let at = SystemTime::now() - Duration::from_secs(hours * 3600);
+            files.last().expect("a file").1.set_modified(at).expect("its own");
+        };
+        let here = || [0, 1].map(|number| blobs.len_of(&hashes[number]).is_some());
+        let gone = |spare| super::trim(&store, &[&uses], &wishes, (3, spare), |_| 0).expect("reads").gone;
+        came(0, 1);
+        came(1, 2);
+        assert_eq!((gone(6), here()), (12, [true, false]));
+        came(0, 7);
+        uses.count(hashes[0]);
+        assert_eq!(gone(6), 0, "it is read again");
+        assert_eq!(gone(5), 6, "something else needs the room");
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[b"a film"]).await;
+        let (blobs, wishes) = (store.blobs().expect("on disk"), Wishes::open(home.path()));
+        wishes.place(HashSet::new());
+        let long_ago = SystemTime::now() - Duration::from_secs(7 * 3600);
+        blobs.files_of(&hashes[0]).expect("opens").last().expect("a file").1.set_modified(long_ago).expect("its own");
+        assert_eq!(super::trim(&store, &[&Uses::default()], &wishes, (3, 6), |_| 0).expect("reads").gone, 6, "nobody reads it any more");
     }
 
     #[tokio::test]

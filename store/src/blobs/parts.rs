@@ -127,7 +127,11 @@ impl Blobs {
     }
 
     /// When something of a blob that is not whole came last, if it still is so; Unix milliseconds.
-    pub(super) fn part_ms(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn part_ms(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
         let mut last = None;
         for file in self.part_files(hash) {
             let about = match std::fs::metadata(with_ending(&file, HAVE)).or_else(|_| std::fs::metadata(&file)) {
