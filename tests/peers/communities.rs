@@ -638,6 +638,43 @@ fn who_moved_is_found_by_the_dht_of_the_community_when_nobody_can_tell() {
     drop(alice);
 }
 
+/// Carol offers more than she has room for.
+#[test]
+fn who_is_full_counts_for_what_has_room_and_the_others_hold_the_rest() {
+    let net = |limit: &'static str| [&crate::peer::NET[..], &["--blob-limit", limit]].concat();
+    let start =
+        |limit| Peer::launch_as(Home::new(), &mut Command::new(PROGRAM), &net(limit)).unwrap_or_else(|(home, _)| panic!("it starts: {}", home.log()));
+    let alice = start("100MB");
+    found(&alice, &["choir", "--called", "Alice", "--copies", "2"]);
+    let link = member_link(&alice, &["--uses", "3"]);
+    let others = [("Bob", "100MB"), ("Carol", "2MB"), ("Dave", "100MB")].map(|(name, limit)| {
+        let peer = start(limit);
+        assert_eq!(enter(&peer, &link, name)["result"], "connected");
+        let offered = poll("he is a member", || Some(run(peer.home(), &["community", "offer", "50MB"])).filter(|told| told.code == 0));
+        assert_eq!(offered.out.contains("there is room for 2.00 MB now"), name == "Carol", "{offered:?}");
+        peer
+    });
+    let image = ("Content-Type", "image/png");
+    for number in 0..8u8 {
+        assert!(alice.send("PUT", &format!("/@choir/board/{number}"), &[image], vec![number; 900_000]).status < 300);
+    }
+    let told = poll("each is with two who hold it", || {
+        let told = alice.value("/.sys/communities/choir/placement");
+        let files = told["files"].as_array()?;
+        let holds = |file: &Value| file["holders"].as_array().is_some_and(|all| all.len() == 2 && all.iter().all(|one| one["state"] == "holds"));
+        (files.len() == 8 && files.iter().all(holds)).then(|| told.clone())
+    });
+    let carols = told["files"].to_string().matches("\"Carol\"").count();
+    assert!(carols <= 2, "{told}");
+    let carol = others[1].value("/.sys/communities/choir");
+    assert!(carol["stores"] == 50_000_000 && carol["counts"].as_u64().is_some_and(|bytes| bytes <= 2_000_000), "{carol}");
+    for args in [&["community", "show", "choir"][..], &["doctor"]] {
+        let told = run(others[1].home(), args);
+        assert!(told.out.contains("of 50.00 MB that this machine offers"), "{told:?}");
+    }
+    assert!(!run(alice.home(), &["doctor"]).out.contains("that this machine offers"));
+}
+
 /// Bob's space is placed with one of the others, whose disk breaks.
 #[test]
 fn who_cannot_show_files_of_a_members_space_does_not_count_as_one_who_holds_it() {

@@ -218,6 +218,12 @@ fn describe(context: &Context, told: &Json) -> anyhow::Result<()> {
     if let Some(says) = uncounted(told) {
         out.line(format!("machines   {says}"))?;
     }
+    if let Some(says) = short_of_room(told) {
+        out.line(format!("room       {says}"))?;
+    }
+    if let Some(says) = not_kept(told) {
+        out.line(format!("not kept   {says}"))?;
+    }
     unshown(told).try_for_each(|line| out.line(format!("unshown    {line}")))?;
     if member(told, "told") == Some(&Json::Bool(true)) {
         out.line("told       who hears where your peer is, hears that you are in it")?;
@@ -302,6 +308,12 @@ async fn offer(context: &Context, size: u64, name: Option<String>) -> anyhow::Re
             indicatif::DecimalBytes(size),
             title(&told),
             at(&told)
+        ),
+        size if number(&told, "room").is_some_and(|room| room < size) => format!(
+            "up to {} are held here for {}; as there is room for {} now, no more counts until there is",
+            indicatif::DecimalBytes(size),
+            title(&told),
+            indicatif::DecimalBytes(number(&told, "room").unwrap_or(0))
         ),
         size => format!("up to {} are held here for {}", indicatif::DecimalBytes(size), title(&told)),
     })
@@ -389,6 +401,23 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
 /// Who says that he holds something there, and could not show it.
 pub(crate) fn unshown(told: &Json) -> impl Iterator<Item = String> {
     items(told, "unshown").iter().filter_map(|one| text(one, "says")).map(printable)
+}
+
+/// That less counts of what this machine offers there than it does, as there is no room for it.
+pub(crate) fn short_of_room(told: &Json) -> Option<String> {
+    let (stores, counts) = (number(told, "stores")?, number(told, "counts")?);
+    let is_kept_back = member(told, "kept_back") == Some(&Json::Bool(true));
+    (counts < stores && !is_kept_back).then(|| {
+        let [stores, counts] = [stores, counts].map(indicatif::DecimalBytes);
+        format!("of {stores} that this machine offers {counts} count, as there is no room for more: free space, or `timebus community offer` less")
+    })
+}
+
+/// Files that are placed with this machine and that it cannot keep.
+pub(crate) fn not_kept(told: &Json) -> Option<String> {
+    let not_kept = member(told, "not_kept").filter(|not_kept| matches!(not_kept, Json::Object(_)))?;
+    let files = counted(number(not_kept, "files").unwrap_or(0) as usize, "file");
+    Some(printable(&format!("{files} that communities place with this machine cannot be kept: {}", text(not_kept, "why").unwrap_or("?"))))
 }
 
 /// That machines of the owner's offer something there and do not count.

@@ -261,6 +261,7 @@ async fn peer(context: &Context) -> Vec<Finding> {
         Ok((status, latest, grants, guardians, network)) => {
             if let Some((peers, spaces, communities)) = &network {
                 findings.extend(items(communities, "communities").iter().flat_map(|one| unshown(context, one)));
+                findings.extend(no_room(context, items(communities, "communities")));
                 findings.extend(super::doctor_network::findings(context, peers, spaces, now_ms()));
                 let said = items(spaces, "spaces").iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says);
                 findings.extend(said.map(|line| note("people", line, context.home.command("rebind"))));
@@ -304,7 +305,9 @@ fn unshown(context: &Context, community: &Json) -> Vec<Finding> {
     let one = |one: &Json| {
         let is_own = member(one, "you") == Some(&Json::Bool(true));
         let says = printable(text(one, "says").unwrap_or("?"));
-        if is_own && number(one, "by").is_some_and(|by| by < 2) {
+        if is_own && number(one, "by") == Some(0) {
+            note("files", says, context.home.command("files"))
+        } else if is_own && number(one, "by").is_some_and(|by| by < 2) {
             // One alone may say so without a reason.
             note("files", says, context.home.command("fsck"))
         } else if is_own {
@@ -314,6 +317,15 @@ fn unshown(context: &Context, community: &Json) -> Vec<Finding> {
         }
     };
     items(community, "unshown").iter().map(one).collect()
+}
+
+/// That there is no room for what this machine offered to communities, or for what they placed with it.
+fn no_room(context: &Context, communities: &[Json]) -> Vec<Finding> {
+    let name = |one| printable(text(one, "title").unwrap_or("a community"));
+    let short = communities.iter().filter_map(|one| Some(format!("{}: {}", name(one), super::community::short_of_room(one)?)));
+    // Each of them says it of all together.
+    let not_kept = communities.iter().find_map(super::community::not_kept);
+    short.chain(not_kept).map(|says| note("files", says, context.home.command("files"))).collect()
 }
 
 fn clock(now_ms: u64, latest_ms: Option<u64>) -> Finding {

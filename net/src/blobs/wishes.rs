@@ -72,6 +72,9 @@ struct Settings {
     /// How fast files may come and go.
     #[serde(default)]
     limits: Speeds,
+    /// How much counts of what was offered to communities, where that is less: there is no room for more.
+    #[serde(default)]
+    counted: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,9 +233,37 @@ impl Wishes {
         self.0.problem.is_none() && (settings.kept_back.is_empty() || !settings.kept_back.contains(&space.to_string()))
     }
 
-    /// How much of what was offered to a community counts: files that are kept back are no copies for anybody.
+    /// How much of what was offered to a community counts: what has room, and files that are kept back are no copies for anybody.
     pub(crate) fn offers(&self, community: &PublicKey, bytes: u64) -> u64 {
-        if self.hands_on(community) { bytes } else { 0 }
+        if self.hands_on(community) { self.counted(community).map_or(bytes, |counted| counted.min(bytes)) } else { 0 }
+    }
+
+    /// How much of what was offered to a community counts, where there is no room for all of it.
+    pub(crate) fn counted(&self, community: &PublicKey) -> Option<u64> {
+        lock(&self.0.settings).counted.get(&community.to_string()).copied()
+    }
+
+    /// Says how much counts of what was offered to communities, all of it where there is no number. Of those that are not among all
+    /// of them nothing is remembered.
+    pub(crate) fn count(&self, all: &[PublicKey], counts: &[(PublicKey, Option<u64>)]) -> io::Result<()> {
+        self.change(|settings| {
+            let all: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+            settings.counted.retain(|community, _| all.contains(community));
+            for (community, counts) in counts {
+                match counts {
+                    Some(bytes) => drop(settings.counted.insert(community.to_string(), *bytes)),
+                    None => drop(settings.counted.remove(&community.to_string())),
+                }
+            }
+        })
+    }
+
+    /// Why files that this peer is to hold for communities cannot be kept, and how many there are.
+    pub(crate) fn problems_of_placed(&self) -> (usize, Option<String>) {
+        let (problems, placed) = (lock(&self.0.problems), lock(&self.0.placed));
+        let mut of_placed = problems.iter().filter(|(hash, _)| placed.as_ref().is_some_and(|placed| placed.contains(hash)));
+        let first = of_placed.next().map(|(_, problem)| problem.clone());
+        (of_placed.count() + usize::from(first.is_some()), first)
     }
 
     /// Told when the owner wants something else.

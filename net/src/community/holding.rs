@@ -37,6 +37,7 @@ pub(crate) mod asking;
 pub mod checking;
 mod filling;
 pub(crate) mod leaving;
+mod room;
 pub(crate) mod spaces;
 
 use checking::Doubts;
@@ -256,6 +257,8 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
     let mut look_at = Instant::now();
     // The last file that others were asked whether they have it.
     let mut last = None;
+    // What was offered when it was looked how much of that has room.
+    let mut counted = Vec::new();
     loop {
         arrivals.borrow_and_update();
         changed.borrow_and_update();
@@ -273,6 +276,11 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
         kept = match hold(peer, network, offered, kept, is_look).await {
             Ok((mut now, missing)) => {
                 missing.into_iter().for_each(|missing| drop(tell.send_replace(missing)));
+                let offered: Vec<_> = memberships.iter().map(|(space, membership)| (*space, membership.stores)).collect();
+                if is_look || offered != counted {
+                    room::say(peer, wishes, offered.clone(), &now).await;
+                    counted = offered;
+                }
                 if is_look {
                     let handed = leaving::hand_over(network, [&mut now.known.leaving, &mut now.people.leaving], &mut last).await;
                     if handed.is_err() || end_hand_over(peer, network, &now).await.is_err() {

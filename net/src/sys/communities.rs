@@ -16,7 +16,7 @@ use timebus_store::store::StorageError;
 use timebus_store::summary::{Summary, summary};
 use timebus_store::writer::{Action, Statement};
 
-use crate::blobs::wishes::Wishes;
+use crate::blobs::{self, wishes::Wishes};
 use crate::community::holding::checking::{Doubts, told_json};
 use crate::community::keeping::{depart, merge, settle, write};
 use crate::community::{self, Board, HandOver, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
@@ -179,6 +179,8 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
     let is_own = |key: &PublicKey| of_owner.as_ref().is_some_and(|rights| rights.device_grant(key).is_some());
     let handing = network.ask(move |node| node.book().handing.get(&key).copied()).await.map_err(stopped)?;
     let left = peer.handing.borrow().get(&key).copied();
+    let wishes = Wishes::of(peer);
+    let (not_kept, why) = wishes.problems_of_placed();
     let state = match (own, &here.membership, here.rules()) {
         (Some(own), ..) if own.is_organizer => "organizer",
         (Some(_), ..) => "member",
@@ -196,7 +198,10 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
         "you": state,
         "name": own.map(|own| own.name.clone()).or_else(|| here.membership.as_ref().map(|membership| membership.name.clone())),
         "stores": here.membership.as_ref().map_or(0, |membership| membership.stores),
-        "kept_back": !Wishes::of(peer).hands_on(&key),
+        "counts": here.membership.as_ref().map_or(0, |membership| wishes.offers(&key, membership.stores)),
+        "room": blobs::of(peer).ok().and_then(|blobs| Some(blobs.spare_bytes().ok()?.saturating_add(blobs.bytes()))),
+        "not_kept": (not_kept > 0).then(|| json!({"files": not_kept, "why": why})),
+        "kept_back": !wishes.hands_on(&key),
         "unshown": told_json(&here.rules().map_or_else(Vec::new, |rules| Doubts::of(rules, &all, &own_node, now_ms()).told(&all, &own_node))),
         "uncounted": uncounted.iter().map(|node| json!({"node": node.to_string(), "you": *node == own_node})).collect::<Vec<_>>(),
         "told": here.membership.as_ref().is_some_and(|membership| membership.told),

@@ -24,6 +24,7 @@ use super::asking::ask;
 use super::spaces::files_with_spaces;
 use super::{Placed, held_of, placed};
 use crate::blobs::shows::Shown;
+use crate::blobs::wishes::Wishes;
 use crate::community::{Machine, Member, Rules, UNSHOWN_MAX, Unshown, below, keeping, leaf, members, own_place, read_unshown, unshown_text};
 use crate::network::{Network, Stopped};
 use crate::node::was_there;
@@ -190,10 +191,17 @@ impl Doubts {
         let is_there = |machine: &Machine| machine.node == *own || was_there(machine.seen_ms, away_ms, now_ms);
         let mut said: BTreeMap<PublicKey, BTreeSet<Unshown>> = BTreeMap::new();
         for machine in machines().filter(|machine| !machine.unshown.is_empty() && is_there(machine)) {
-            said.entry(machine.of).or_default().extend(&machine.unshown);
+            for one in &machine.unshown {
+                // What a machine says of itself is so, and nobody else says it.
+                if one.0 == machine.node {
+                    doubts.entry(*one).or_default();
+                } else {
+                    said.entry(machine.of).or_default().insert(*one);
+                }
+            }
         }
         if said.is_empty() {
-            return Self::default();
+            return Self(doubts);
         }
         let mut storing: BTreeMap<PublicKey, usize> = BTreeMap::new();
         for machine in machines().filter(|machine| machine.stores > 0) {
@@ -248,7 +256,10 @@ impl Doubts {
             let count = if files.contains(&None) { None } else { Some(files.len()) };
             let what = count.map_or_else(|| "many files".to_owned(), |count| counted(count, "file"));
             let (by, them) = (join(&by), if count == Some(1) { "it" } else { "them" });
-            let says = if node == *own {
+            let says = if count_by == 0 {
+                let (who, why) = if node == *own { ("this machine".to_owned(), ", as you paused or cancelled them") } else { (whose, "") };
+                format!("{who} does without {what} placed there{why}: others hold them, too")
+            } else if node == *own {
                 format!(
                     "this machine says it holds {what} and could not show {them} to {by}, so others hold {them}, too: its disk may be broken, \
                      `timebus fsck` looks through it"
@@ -269,7 +280,7 @@ pub struct Told {
     pub node: PublicKey,
     /// How many files; none if it is many.
     pub files: Option<usize>,
-    /// How many members say so.
+    /// How many members say so; none if it says itself that it does without them.
     pub by: usize,
     /// Whether it is this one.
     pub is_own: bool,
@@ -334,15 +345,25 @@ struct Looked {
     place: Option<Path>,
     files: Vec<(PublicKey, Placed)>,
     said: BTreeSet<Unshown>,
+    /// What is placed with this machine of the files of the community itself, and the owner paused or cancelled.
+    stopped: BTreeSet<Unshown>,
 }
 
 /// The files of a community and of its members that are here whole, with others that they are placed with. `space_of` says which
 /// spaces machines call their own.
-fn look(store: &Store, community: &PublicKey, own: &PublicKey, space_of: &BTreeMap<PublicKey, PublicKey>) -> Result<Option<Looked>, StorageError> {
+fn look(
+    store: &Store,
+    wishes: &Wishes,
+    (community, own): (&PublicKey, &PublicKey),
+    space_of: &BTreeMap<PublicKey, PublicKey>,
+) -> Result<Option<Looked>, StorageError> {
     let Some(space) = store.held(community) else { return Ok(None) };
     let rows = store.snapshot();
     let mut files: Vec<(PublicKey, Placed)> = placed(store, &rows, space, own, now_ms())?.into_iter().map(|file| (*community, file)).collect();
     files.extend(files_with_spaces(store, &rows, (community, own), space_of, now_ms())?);
+    let is_stopped = |file: &Placed| file.holders.contains(own) && wishes.is_stopped(&file.hash);
+    let stopped = files.iter().filter(|(of, file)| of == community && is_stopped(file));
+    let stopped = stopped.map(|(of, file)| (*own, Some(said_of(&(*community, *own, *of, file.hash))))).collect();
     let mut here: BTreeSet<(PublicKey, BlobHash)> = BTreeSet::new();
     for of in files.iter().map(|(of, _)| *of).collect::<BTreeSet<_>>() {
         let named = files.iter().filter(|(space, _)| *space == of).map(|(_, file)| file.hash).collect();
@@ -350,7 +371,7 @@ fn look(store: &Store, community: &PublicKey, own: &PublicKey, space_of: &BTreeM
     }
     files.retain(|(of, file)| here.contains(&(*of, file.hash)) && store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash) == Some(file.len)));
     let (place, said) = said(store, community, own)?;
-    Ok(Some(Looked { community: *community, place, files, said }))
+    Ok(Some(Looked { community: *community, place, files, said, stopped }))
 }
 
 /// What this machine says in a community of those who could not show something, and where.
@@ -400,7 +421,10 @@ async fn once(peer: &Peer, network: &Network, failures: &mut Failures, every: Du
     }
     let store = peer.store.clone();
     space_of.insert(own, store.space());
-    let looked = crate::blobs::beside(move || there.iter().map(|community| look(&store, community, &own, &space_of)).collect::<Result<Vec<_>, _>>());
+    let wishes = network.blobs().wishes().clone();
+    let looked = crate::blobs::beside(move || {
+        there.iter().map(|community| look(&store, &wishes, (community, &own), &space_of)).collect::<Result<Vec<_>, _>>()
+    });
     let looked: Vec<Looked> = looked.await.map_err(|_| Stop::Stopped)?.map_err(Stop::Failed)?.into_iter().flatten().collect();
     let of = |looked: &Looked| {
         let pairs = looked.files.iter().flat_map(|(space, file)| file.holders.iter().map(|node| (looked.community, *node, *space, file.hash)));
@@ -429,8 +453,10 @@ async fn once(peer: &Peer, network: &Network, failures: &mut Failures, every: Du
         }
         failures.note(pair, answer, Instant::now(), every);
     }
-    for Looked { community, place, said, .. } in looked {
-        let now = failures.said(&community);
+    for Looked { community, place, said, stopped, .. } in looked {
+        let mut now = failures.said(&community);
+        let room = UNSHOWN_MAX.saturating_sub(now.len());
+        now.extend(stopped.into_iter().take(room));
         if let Some(place) = place.filter(|_| now != said) {
             say(peer, &community, place, &now).await;
         }
@@ -622,6 +648,17 @@ mod tests {
         let is_doubted = |own: u8, now_ms: u64| Doubts::of(&rules, &members, &key(own), now_ms).is_doubted(&key(2), &hash);
         assert!(is_doubted(3, 23 * hour_ms) && !is_doubted(3, 25 * hour_ms));
         assert!(is_doubted(1, 25 * hour_ms), "what this one says itself counts, whatever it said last");
+    }
+
+    #[test]
+    fn who_says_himself_that_he_does_without_a_file_is_believed_and_no_liar() {
+        let (rules, hash) = (Rules::new("choir"), BlobHash::from_bytes([7; 32]));
+        let members = [member(1, &[(key(1), Some(hash))]), member(2, &[]), member(3, &[])];
+        let doubts = Doubts::of(&rules, &members, &key(2), 2);
+        assert!(doubts.is_doubted(&key(1), &hash) && !doubts.is_doubted(&key(2), &hash));
+        let told = doubts.told(&members, &key(2));
+        assert_eq!((told.len(), told[0].by, told[0].says.as_str()), (1, 0, "m1 does without 1 file placed there: others hold them, too"));
+        assert!(doubts.told(&members, &key(1))[0].says.contains("this machine does without 1 file placed there, as you paused"));
     }
 
     #[test]
