@@ -14,6 +14,7 @@ use super::flying::Flying;
 use super::frame::{BlobFrame, HAVE_RANGES_MAX, Not};
 use super::pace::{Pace, Speeds};
 use super::pieces::Pieces;
+use super::shows::REQUEST;
 use super::swarm::{Dice, Download, Kind, Next, Upload};
 use super::turns::Turns;
 
@@ -117,6 +118,17 @@ pub enum Input {
         piece: u32,
         /// The encoded piece; `None` if it could not be read.
         slice: Option<Bytes>,
+    },
+    /// Answers [`Output::Load`]: this side cannot read it now, and it is here as before.
+    Later {
+        /// For whom.
+        link: LinkId,
+        /// The blob.
+        hash: BlobHash,
+        /// The request.
+        id: u64,
+        /// The piece.
+        piece: u32,
     },
     /// How fast pieces may be given and asked for, from now on.
     Limits(Speeds),
@@ -346,6 +358,11 @@ impl Exchange {
             }
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),
             Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, now_ms, &mut out),
+            Input::Later { link, hash, id, piece } => {
+                self.flying.take_back(link, hash, piece);
+                self.up.give_back(self.piece_bytes(&hash, piece));
+                out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Busy }));
+            }
             Input::Limits(limits) => self.limit(limits, now_ms, &mut out),
             Input::Timer => self.ask_all(now_ms, &mut out),
         }
@@ -417,12 +434,20 @@ impl Exchange {
             BlobFrame::Want { hash, id, any_of } => {
                 // What nobody else has he can only wait for.
                 let is_elsewhere = self.blobs.get(&hash).is_some_and(|active| active.upload.is_elsewhere(&any_of, now_ms));
-                let is_much = is_elsewhere && Kind::of(&any_of) == Kind::Number && self.is_much(link);
+                let is_number = Kind::of(&any_of) == Kind::Number;
+                let is_shown = id == REQUEST && is_number && any_of.first().is_some_and(|(piece, _)| self.has_the_rest(&hash, link, *piece));
+                // What is only to be shown goes at once, or not now: who waits for that cannot tell a line that is busy from a disk that
+                // is broken.
+                let is_full = is_shown && !(self.up.has_room(now_ms) && self.flying.has_room() && self.flying.has_room_to(link));
+                let is_much = is_full || is_elsewhere && is_number && self.is_much(link);
                 let reason = match self.blobs.get_mut(&hash).filter(|active| active.allowed.contains_key(&link)) {
                     Some(active) => {
                         active.used_ms = now_ms;
                         if !is_much && active.upload.wanted(link, id, any_of) {
                             note(&mut self.turns, link, hash, &active.upload);
+                            if is_shown {
+                                self.give((link, hash), Kind::Number, now_ms, out);
+                            }
                             return;
                         }
                         Not::Busy
@@ -864,27 +889,36 @@ impl Exchange {
                 Some(choice) if self.choices < CHOICES_IN_A_ROW => (Kind::Choice, Some(choice)),
                 choice => number().map_or((Kind::Choice, choice), |number| (Kind::Number, Some(number))),
             };
-            let Some((link, hash)) = next else { return };
-            self.last = (link, hash);
-            let Some(active) = self.blobs.get_mut(&hash) else { return };
-            let next = active.upload.next(link, kind, &active.have, now_ms, &mut self.dice);
-            note(&mut self.turns, link, hash, &active.upload);
-            match next {
-                Some(Next { id, piece: Some(piece), .. }) => {
-                    self.choices = if kind == Kind::Choice { self.choices + 1 } else { 0 };
-                    self.flying.sent(link, hash, piece, now_ms);
-                    self.up.take(piece_bytes(active.len, piece));
-                    out.push(Output::Load { link, hash, id, piece });
-                }
-                Some(Next { id, piece: None, by_number }) => {
-                    let reason = if by_number || active.have.is_empty() { Not::Here } else { Not::Elsewhere };
-                    out.push(Output::Send(link, BlobFrame::Not { hash, id, reason }));
-                }
-                None => {
-                    later.insert((link, hash));
-                }
+            let Some(next) = next else { return };
+            self.last = next;
+            if !self.blobs.contains_key(&next.1) {
+                return;
+            }
+            if !self.give(next, kind, now_ms, out) {
+                later.insert(next);
             }
         }
+    }
+
+    /// Answers the next request for pieces of a blob of one who waits; says whether there was something to say to it now.
+    fn give(&mut self, (link, hash): (LinkId, BlobHash), kind: Kind, now_ms: u64, out: &mut Vec<Output>) -> bool {
+        let Some(active) = self.blobs.get_mut(&hash) else { return false };
+        let next = active.upload.next(link, kind, &active.have, now_ms, &mut self.dice);
+        note(&mut self.turns, link, hash, &active.upload);
+        match next {
+            Some(Next { id, piece: Some(piece), .. }) => {
+                self.choices = if kind == Kind::Choice { self.choices + 1 } else { 0 };
+                self.flying.sent(link, hash, piece, now_ms);
+                self.up.take(piece_bytes(active.len, piece));
+                out.push(Output::Load { link, hash, id, piece });
+            }
+            Some(Next { id, piece: None, by_number }) => {
+                let reason = if by_number || active.have.is_empty() { Not::Here } else { Not::Elsewhere };
+                out.push(Output::Send(link, BlobFrame::Not { hash, id, reason }));
+            }
+            None => return false,
+        }
+        true
     }
 
     /// Forgets those that nobody has asked for longest, until there is room for one more of so many pieces; those last that
@@ -1006,6 +1040,82 @@ fn nothing(look: &Look) -> BlobFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Friends read a film over a line that takes a piece in eight seconds, and one who has a song asks to be shown a piece of that.
+    #[test]
+    fn what_is_only_to_be_shown_goes_at_once_or_not_now() {
+        let (space, pieces) = (PublicKey::from_bytes([1; 32]), 40);
+        let (film, song, len) = (BlobHash::from_bytes([2; 32]), BlobHash::from_bytes([3; 32]), u64::from(pieces) * PIECE_BYTES);
+        let mut exchange = Exchange::new(7);
+        exchange.handle(0, Input::Limits(Speeds { up: Some(16_384), down: None }));
+        let asks = |exchange: &mut Exchange, link: LinkId, hash: BlobHash, has: Vec<(u32, u32)>, id: u64, any_of: Vec<(u32, u32)>, now_ms: u64| {
+            let have = BlobFrame::Have { space, hash, len, asks: true, pieces: has };
+            for output in exchange.handle(now_ms, Input::Frame(link, have)) {
+                if let Output::Look(look) = output {
+                    exchange.handle(now_ms, Input::Found { look, have: Some(Pieces::all(pieces)) });
+                }
+            }
+            exchange.handle(now_ms, Input::Frame(link, BlobFrame::Want { hash, id, any_of }))
+        };
+        let loads = |out: &[Output]| -> Vec<(LinkId, u32)> {
+            out.iter().filter_map(|one| if let Output::Load { link, piece, .. } = one { Some((*link, *piece)) } else { None }).collect()
+        };
+        let is_busy = |out: &[Output], to: LinkId| {
+            let is_it = |one: &&Output| matches!(one, Output::Send(link, BlobFrame::Not { id: REQUEST, reason: Not::Busy, .. }) if *link == to);
+            out.iter().filter(is_it).count() == 1
+        };
+        let all_but = |piece: u32| vec![(0, piece), (piece + 1, pieces)];
+        // Nothing else goes: it is sent.
+        let out = asks(&mut exchange, 9, song, all_but(5), REQUEST, vec![(5, 6)], 0);
+        assert_eq!(loads(&out), [(9, 5)]);
+        let came = BlobFrame::Have { space, hash: song, len, asks: false, pieces: vec![(5, 6)] };
+        exchange.handle(10, Input::Frame(9, came));
+        // Three friends want all of the film; what they get is told to have come as soon as it is sent.
+        for link in 1..=3 {
+            for id in 1..=8 {
+                asks(&mut exchange, link, film, vec![], id, vec![(0, pieces)], 20);
+            }
+        }
+        let (mut shown, mut busy) = (0, 0);
+        for second in 1..120u64 {
+            let mut out = exchange.handle(second * 1000, Input::Timer);
+            for (link, piece) in loads(&out) {
+                let came = BlobFrame::Have { space, hash: film, len, asks: false, pieces: vec![(piece, piece + 1)] };
+                out.extend(exchange.handle(second * 1000 + 1, Input::Frame(link, came)));
+                exchange.handle(second * 1000 + 2, Input::Frame(link, BlobFrame::Want { hash: film, id: 100 + second, any_of: vec![(0, pieces)] }));
+            }
+            let piece = (second % 40) as u32;
+            let out = asks(&mut exchange, 10 + second, song, all_but(piece), REQUEST, vec![(piece, piece + 1)], second * 1000 + 3);
+            let (is_shown, is_busy) = (loads(&out).contains(&(10 + second, piece)), is_busy(&out, 10 + second));
+            assert!(is_shown != is_busy, "he is told at once: {second}");
+            (shown, busy) = (shown + u32::from(is_shown), busy + u32::from(is_busy));
+        }
+        assert!(busy > 100 && shown < 20, "{busy} {shown}");
+        // Who has not the rest of it is a reader like any other.
+        let out = asks(&mut exchange, 500, song, vec![(0, 5)], REQUEST, vec![(5, 6)], 200_000);
+        assert!(!is_busy(&out, 500));
+    }
+
+    #[test]
+    fn who_cannot_read_it_now_has_it_as_before() {
+        let (space, hash, len) = (PublicKey::from_bytes([1; 32]), BlobHash::from_bytes([2; 32]), 3 * PIECE_BYTES);
+        let mut exchange = Exchange::new(7);
+        let have = BlobFrame::Have { space, hash, len, asks: true, pieces: vec![] };
+        for output in exchange.handle(0, Input::Frame(1, have)) {
+            let Output::Look(look) = output else { continue };
+            exchange.handle(0, Input::Found { look, have: Some(Pieces::all(3)) });
+        }
+        let wants = |exchange: &mut Exchange, id: u64| {
+            let out = exchange.handle(0, Input::Frame(1, BlobFrame::Want { hash, id, any_of: vec![(1, 2)] }));
+            matches!(out[..], [Output::Load { link: 1, piece: 1, .. }])
+        };
+        assert!(wants(&mut exchange, 1));
+        let out = exchange.handle(0, Input::Later { link: 1, hash, id: 1, piece: 1 });
+        assert!(matches!(out[..], [Output::Send(1, BlobFrame::Not { id: 1, reason: Not::Busy, .. })]), "{out:?}");
+        assert!(wants(&mut exchange, 2), "it can be asked for again");
+        exchange.handle(0, Input::Loaded { link: 1, hash, id: 2, piece: 1, slice: None });
+        assert!(!wants(&mut exchange, 3), "what is gone is not here");
+    }
 
     #[test]
     fn a_short_last_piece_counts_for_what_it_is() {

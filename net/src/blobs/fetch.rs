@@ -28,7 +28,7 @@ use super::named::belongs;
 use super::open::{Holding, OPEN_FOR, OpenFiles};
 use super::pace::Speeds;
 use super::pieces::Pieces;
-use super::shows::{Shown, Shows};
+use super::shows::Shows;
 use super::wishes::{Wish, Wishes};
 use crate::link::{LinkSender, SEND_BYTES_MAX};
 use crate::network::Asker;
@@ -39,6 +39,7 @@ use crate::sync::Remote;
 mod showing;
 mod status;
 
+use showing::Waiting;
 pub(crate) use status::{Came, Status, named};
 
 /// How long a file that came whole may take to be at its place.
@@ -124,7 +125,7 @@ enum Control {
         space: PublicKey,
         blob: (BlobHash, u64),
         piece: u32,
-        reply: oneshot::Sender<Shown>,
+        waiting: Waiting,
     },
     Stop {
         hashes: Vec<BlobHash>,
@@ -541,7 +542,7 @@ struct Actor {
     leaving: Arc<Mutex<BTreeSet<BlobHash>>>,
     /// Who was asked to show a piece, and who waits for that.
     shows: Shows,
-    shown: BTreeMap<(LinkId, BlobHash), oneshot::Sender<Shown>>,
+    shown: BTreeMap<(LinkId, BlobHash), Waiting>,
 }
 
 impl Actor {
@@ -593,7 +594,7 @@ impl Actor {
         let told: BTreeSet<LinkId> = fetched.chain(self.giving.values().flat_map(|giving| giving.to.keys())).copied().collect();
         let links = &self.links;
         self.names.retain(|link, _| links.contains_key(link) || told.contains(link));
-        for ((link, hash), _) in self.shown.extract_if(.., |_, reply| reply.is_closed()) {
+        for ((link, hash), _) in self.shown.extract_if(.., |_, waiting| waiting.reply.is_closed()) {
             self.shows.forget(link, &hash);
         }
         self.hold_paused();
@@ -685,6 +686,9 @@ impl Actor {
                 self.tell_sources(&hash);
             }
             Control::Input(input) => {
+                if let Input::Kept { link, good: Some(true), .. } = &input {
+                    self.gives(*link);
+                }
                 if let Input::Kept { link, hash, piece, good: Some(true), .. } = &input
                     && let Some(fetching) = self.fetches.get_mut(hash)
                 {
@@ -715,10 +719,10 @@ impl Actor {
                 self.turn.bytes_per_s.store(limits.down.unwrap_or(0), Ordering::Relaxed);
                 self.input(Input::Limits(limits));
             }
-            Control::Show { link, space, blob, piece, reply } => {
+            Control::Show { link, space, blob, piece, waiting } => {
                 if self.links.contains_key(&link) {
                     let frame = self.shows.ask(link, space, blob, piece);
-                    self.shown.insert((link, blob.0), reply);
+                    self.shown.insert((link, blob.0), waiting);
                     self.act(Output::Send(link, frame));
                 }
             }
@@ -938,7 +942,13 @@ impl Actor {
                 tokio::spawn(async move {
                     let _turn = loads.acquire().await;
                     let loading = tokio::task::spawn_blocking(move || {
-                        let slice = load(&open, &store, hash, piece).map(Bytes::from);
+                        let slice = match load(&open, &store, hash, piece) {
+                            Ok(slice) => slice.map(Bytes::from),
+                            Err(Later) => {
+                                let _ = control.send(Control::Input(Input::Later { link, hash, id, piece }));
+                                return;
+                            }
+                        };
                         if let (false, Some(slice), Some(len)) = (is_shown, &slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
                             uses.give(hash, slice.len(), len);
                         }
@@ -1100,35 +1110,44 @@ async fn may_have(remote: Option<Remote>, store: &Store, wishes: &Wishes, look: 
     found.await.ok().flatten()
 }
 
-/// Reads a piece for somebody.
-fn load(open: &OpenFiles, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8>> {
+/// This process cannot read it now, and what is here is as good as before.
+#[derive(Debug)]
+struct Later;
+
+/// Reads a piece for somebody; `None` if it is not here, or not as it was.
+fn load(open: &OpenFiles, store: &Store, hash: BlobHash, piece: u32) -> Result<Option<Vec<u8>>, Later> {
+    let later = |error: &std::io::Error| if crate::files::are_too_many_open(error) { Err(Later) } else { Ok(None) };
     let holding = match open.find(&hash) {
         Some(holding) => holding,
         None => {
-            let blobs = store.blobs()?;
+            let Some(blobs) = store.blobs() else { return Ok(None) };
             let opened = blobs.open_blob(hash).inspect_err(|error| {
                 tracing::warn!(%hash, %error, "a file that others want could not be opened");
                 super::serve::mend_if_unreadable(blobs, hash, error);
             });
-            let holding = match opened.ok()? {
-                Some(blob) => Holding::Whole(Arc::new(blob)),
-                None => Holding::Part(blobs.open_partial(&hash)?),
+            let opened = match opened {
+                Ok(opened) => opened,
+                Err(error) => return later(&error),
+            };
+            let holding = match opened.map(|blob| Holding::Whole(Arc::new(blob))).or_else(|| blobs.open_partial(&hash).map(Holding::Part)) {
+                Some(holding) => holding,
+                None => return Ok(None),
             };
             open.keep(hash, holding.clone());
             holding
         }
     };
-    holding
-        .slice(piece)
-        .inspect_err(|damage| {
-            tracing::error!(%hash, %damage, "a file that others want is damaged");
-            open.remove(&hash);
-            match &holding {
-                Holding::Part(partial) => lose(partial, piece, damage),
-                Holding::Whole(_) => store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, damage)),
-            }
-        })
-        .ok()
+    let damage = match holding.slice(piece) {
+        Ok(slice) => return Ok(Some(slice)),
+        Err(damage) => damage,
+    };
+    tracing::error!(%hash, %damage, "a file that others want is damaged");
+    open.remove(&hash);
+    match &holding {
+        Holding::Part(partial) => lose(partial, piece, &damage),
+        Holding::Whole(_) => store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, &damage)),
+    }
+    if let Damage::Io(error) = &damage { later(error) } else { Ok(None) }
 }
 
 /// Forgets a piece that is damaged; of what is whole by now what is damaged comes again.
@@ -1276,6 +1295,39 @@ mod tests {
         assert!(!film.piece(1, patience).await);
         assert!((away + patience..away + patience + Duration::from_secs(1)).contains(&began.elapsed()), "once: {:?}", began.elapsed());
         coming.abort();
+    }
+
+    /// Bob has a line on which a piece takes long, and sends a film when he is asked to show a piece of a song.
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_something_else_meanwhile_is_busy_and_not_silent() {
+        use timebus_store::store::{Config, lock_home};
+        use tokio_tungstenite::tungstenite::protocol::Role;
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [theirs, store] = [0, 1].map(|at| {
+            let lock = lock_home(homes[at].path()).expect("a free home");
+            Store::open(homes[at].path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store")
+        });
+        let mut writer = theirs.blobs().expect("on disk").writer().expect("begins");
+        writer.write(&[7; 600_000]).expect("writes");
+        let (hash, len, _lease) = writer.finish().expect("finishes");
+        let source = theirs.blobs().expect("on disk").open_blob(hash).expect("opens").expect("is here");
+        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
+        let (near, _far) = tokio::io::duplex(1 << 20);
+        let socket = tokio_tungstenite::WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let link = crate::link::websocket::start(socket, "bob", true, None);
+        fetcher.up(1, link.sender().clone());
+        let mut film = fetcher.fetch(&store, store.own(), hash, len).await.expect("room").expect("it runs");
+        film.reads(0..5, false);
+        let show = async || fetcher.show(1, store.space(), (BlobHash::from_bytes([3; 32]), len), 0, Duration::from_secs(1)).await;
+        assert_eq!(show().await, None);
+        let comes = async {
+            comes(&fetcher, &source, store.space(), len, 0..1).await;
+            film.piece(0, PLACE_MAX).await
+        };
+        let (shown, came) = tokio::join!(show(), comes);
+        assert_eq!((shown, came), (Some(crate::blobs::shows::Shown::Busy), true));
+        assert_eq!(show().await, None, "what came before is no excuse");
     }
 
     /// Mal comes, says that he has it, has it no more, and goes, again and again.

@@ -32,8 +32,9 @@ use crate::peer::Peer;
 use crate::who::now_ms;
 use crate::words::{counted, join};
 
-/// How long a piece may take. Who sends much else says that he has no time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a piece may take: on the slowest line that counts, with as many others on their way as go before it. Who has no room on his
+/// line says so, and who gives something else meanwhile is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Who is asked for a piece and shows none has these points, and fewer who says nothing: his line may be slow.
 const NOTHING: u32 = 2;
 const SILENT: u32 = 1;
