@@ -219,6 +219,13 @@ async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
         let size = |file: &Json, name| DecimalBytes(number(file, name).unwrap_or(0));
         let line = |file: &Json| {
             let path = printable(text(file, "path").unwrap_or("?"));
+            if verb == "cancel" && number(file, "bytes_own").unwrap_or(0) > 0 {
+                let own = size(file, "bytes_own");
+                return format!(
+                    "{path}: nothing more of it comes; {own} of {} stay, which were put in here and may be all there is",
+                    size(file, "bytes_total")
+                );
+            }
             format!("{path}: {how} ({} of {} here)", size(file, "bytes_here"), size(file, "bytes_total"))
         };
         let mut lines: Vec<String> = items(&told, "files").iter().map(line).collect();

@@ -991,7 +991,7 @@ impl Actor {
     }
 }
 
-/// Removes what is here of blobs that are to leave, as soon as nobody reads it any more. Answers when all of it is gone, or is
+/// Removes what came of blobs that are to leave, as soon as nobody reads it any more. Answers when all of it is gone, or is
 /// held for long.
 async fn remove_parts(blobs: Blobs, open: OpenFiles, leaving: Arc<Mutex<BTreeSet<BlobHash>>>, reply: oneshot::Sender<()>) {
     let (began, mut reply) = (Instant::now(), Some(reply));
@@ -1001,7 +1001,7 @@ async fn remove_parts(blobs: Blobs, open: OpenFiles, leaving: Arc<Mutex<BTreeSet
             let hashes: Vec<BlobHash> = lock(&all).iter().copied().collect();
             for hash in hashes {
                 open.remove(&hash);
-                match blobs.remove_partial(&hash) {
+                match blobs.remove_fetched(&hash) {
                     Ok(false) => {}
                     Ok(true) => drop(lock(&all).remove(&hash)),
                     Err(error) => {

@@ -183,7 +183,8 @@ fn describe(store: &Store, people: &People, own: &PublicKey, file: &Wished, wish
         "space": file.space.to_string(),
         "path": named(people, own, &file.space, &file.path),
         "bytes_total": file.len,
-        "bytes_here": part.map_or(0, |part| part.bytes_here()),
+        "bytes_here": part.as_ref().map_or(0, |part| part.bytes_here()),
+        "bytes_own": part.as_ref().filter(|part| part.is_owners()).map_or(0, |part| part.bytes_here()),
         "is_fetched": false,
         "bytes_per_s": 0,
         "sources": [],
@@ -337,8 +338,8 @@ async fn go_on(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(json!({"files": said(peer, files, Some(Wish::Wanted)).await?}))
 }
 
-/// Gets nothing more of files, and keeps nothing of what has come, nor of uploads that were begun there. A pin of just this path goes;
-/// of one above it the files are left out.
+/// Gets nothing more of files, and keeps nothing of what has come, nor of uploads that were begun there; what is left of a damaged file
+/// that was put in here stays. A pin of just this path goes; of one above it the files are left out.
 async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let WhichBody { which: name } = read(body)?;
     let mut uploads = resume::cancel(peer, &name, false).await?;
@@ -379,7 +380,7 @@ async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         network.blobs().stop(hashes, Stuck::Cancelled).await;
     } else {
         let blobs = of(peer)?.clone();
-        let removed = beside(move || hashes.iter().try_for_each(|hash: &BlobHash| blobs.remove_partial(hash).map(drop))).await?;
+        let removed = beside(move || hashes.iter().try_for_each(|hash: &BlobHash| blobs.remove_fetched(hash).map(drop))).await?;
         removed.map_err(|error| storage_problem(&error.into()))?;
     }
     Ok(json!({"files": said(peer, files, Some(Wish::Cancelled)).await?, "uploads": uploads, "unpinned": unpinned}))

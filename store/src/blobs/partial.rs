@@ -921,6 +921,59 @@ mod tests {
         }
     }
 
+    /// A home was copied to a disk that was full, or what was written last was lost with the power.
+    #[test]
+    fn of_what_was_cut_short_all_that_is_good_stays_and_only_the_rest_comes_again() {
+        let timeline = TimelineId([1; 32]);
+        for (len, is) in [(1_000_000, 990_000), (1_000_000, 300_000), (1_000_000, 1_100_000), (262_145, 262_144)] {
+            let ((_a, from), (_b, to)) = (blobs(), blobs());
+            let ((source, data), (whole, _)) = (blob(&from, len), blob(&to, len));
+            let hash = whole.hash();
+            drop(whole);
+            OpenOptions::new().write(true).open(to.path(&hash)).and_then(|file| file.set_len(is as u64)).expect("is there");
+            let last = pieces_of(len as u64) as u32 - 1;
+            let good = (is as u64 / PIECE_BYTES).min(u64::from(last)) as u32;
+            let blob = to.open_blob(hash).expect("opens").expect("is here");
+            assert_eq!(blob.good_bytes().expect("reads"), u64::from(good) * PIECE_BYTES, "{len} {is}");
+            drop(blob);
+            assert!(to.break_up(&hash).expect("looks"), "{len} {is}");
+            // Another length is refused; a part shows its own one, or may have it.
+            assert!(to.fetch(hash, len as u64 + 400_000, &timeline).is_err());
+            let part = to.open_partial_of(&hash, len as u64).expect("it may be so long");
+            assert_eq!((0..=last).filter(|piece| part.has(*piece)).collect::<Vec<_>>(), (0..good).collect::<Vec<_>>(), "{len} {is}");
+            assert_eq!(part.bytes(0).expect("good"), data[..PIECE_BYTES as usize]);
+            drop(part);
+            let part = to.fetch(hash, len as u64, &timeline).expect("room");
+            assert!(part.is_owners());
+            for piece in good..=last {
+                assert_eq!(part.put(piece, &source.slice(piece).expect("good")).expect("good"), piece == last);
+            }
+            assert!(to.open_blob(hash).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data, "{len} {is}");
+            assert_eq!(to.partials().expect("a list"), []);
+        }
+    }
+
+    #[test]
+    fn what_came_goes_and_what_the_owner_put_in_stays() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let ((source, _), (own, _)) = (blob(&from, 300_000), blob(&to, 1_000_000));
+        let hash = own.hash();
+        drop(own);
+        let data = OpenOptions::new().write(true).open(to.path(&hash)).expect("is there");
+        data.write_all_at(b"x", 200_000).expect("room");
+        assert!(to.break_up(&hash).expect("breaks"));
+        let here = 1_000_000 - PIECE_BYTES;
+        let part = to.fetch(source.hash(), 300_000, &TimelineId([1; 32])).expect("room");
+        part.put(0, &source.slice(0).expect("good")).expect("good");
+        assert!(!to.remove_fetched(&source.hash()).expect("looks"), "it is read");
+        part.keep().expect("room");
+        drop(part);
+        assert_eq!(to.bytes(), here + PIECE_BYTES);
+        assert!(to.remove_fetched(&source.hash()).expect("removes") && to.remove_fetched(&hash).expect("leaves it"));
+        assert_eq!((to.partials().expect("a list"), to.bytes()), (vec![(hash, here)], here));
+        assert!(to.open_partial(&hash).expect("is here").bytes(7).is_ok());
+    }
+
     /// Somebody made a copy of a home without trees, a sector of one is bad, or it cannot be opened just now.
     #[test]
     fn whatever_is_wrong_with_the_tree_of_a_blob_its_good_bytes_stay() {

@@ -183,7 +183,29 @@ impl Blobs {
         self.remove_partial_if(hash, || Ok::<_, io::Error>(true))
     }
 
-    /// The same if `may` says so, which is asked while no lease can be taken.
+    /// Removes what came from others of a blob that is not whole, unless somebody holds a lease on it; says whether that is gone. What
+    /// the owner put in himself stays: of a damaged file it may be all that there is.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn remove_fetched(&self, hash: &BlobHash) -> io::Result<bool> {
+        let leases = self.leases();
+        if leases.contains_key(&Leased::Blob(*hash)) {
+            return Ok(false);
+        }
+        for file in self.part_files(hash) {
+            let is_own = !with_ending(&file, ORIGIN).exists() && std::fs::metadata(&file).is_ok_and(|about| about.len() > 0);
+            if !is_own {
+                let bytes = Said::read(&file)?.map_or(0, |said| said.bytes());
+                remove(&file)?;
+                self.count(-i128::from(bytes));
+            }
+        }
+        Ok(true)
+    }
+
+    /// [`Blobs::remove_partial`], if `may` says so, which is asked while no lease can be taken.
     ///
     /// # Errors
     ///
