@@ -118,6 +118,105 @@ fn what_is_left_of_a_damaged_file_goes_into_the_backup_and_it_is_told() {
     assert!(restored.send("GET", "/film", &[("Range", "bytes=0-99999")], "").body == film[..100_000]);
 }
 
+/// One sees that his film comes "from nobody yet", and gives that up: what is here of it is all there is.
+#[test]
+fn what_is_left_of_a_damaged_file_of_ones_own_is_not_cancelled() {
+    let home = Home::new();
+    let film = bytes(3_000_000, 1);
+    let mut peer = Peer::start_in(home);
+    assert_eq!(peer.send("PUT", "/films/one", &[MP4], &film).status, 200);
+    let file = files(peer.home()).into_iter().find(|file| file.extension().is_none()).expect("a file");
+    let mut damaged = film.clone();
+    damaged[2_000_000] ^= 1;
+    std::fs::write(&file, damaged).expect("room");
+    assert_eq!(peer.send("GET", "/films/one", &[("Range", "bytes=2000000-2000009")], "").status, 500);
+    crate::peers::neighbours::poll("it is a part", || (!file.exists()).then_some(()));
+    let good = |peer: &Peer| {
+        let answer = peer.send("GET", "/films/one", &[("Range", "bytes=0-99999")], "");
+        answer.status == 206 && answer.body == film[..100_000]
+    };
+    assert!(good(&peer));
+    for which in ["/films/one", "/films"] {
+        let told = peer.send("POST", "/.sys/blobs/cancel", &[("Content-Type", "application/json")], json!({"which": which}).to_string()).json();
+        assert_eq!(told["files"][0]["bytes_own"], 3_000_000 - 128 * 1024, "{told}");
+        assert!(good(&peer), "{which}");
+    }
+    let (code, out, err) = run(peer.home(), &["files", "cancel", "/films/one"]);
+    assert!(code == 0 && out.contains("2.87 MB of 3.00 MB stay, which were put in here"), "{out}{err}");
+    // Nor by a peer that has no network.
+    let home = peer.stop();
+    let (code, out, err) = run(&home, &["files", "cancel", "/films/one"]);
+    assert!(code == 0 && out.contains("2.87 MB of 3.00 MB stay"), "{out}{err}");
+    peer = Peer::start_in(home);
+    assert!(good(&peer));
+}
+
+/// A file system lost the end of a file. All but that is good.
+#[test]
+fn of_a_file_that_was_cut_short_all_that_is_good_is_read() {
+    let peer = Peer::start();
+    let film = bytes(3_000_000, 1);
+    assert_eq!(peer.send("PUT", "/film", &[MP4], &film).status, 200);
+    let file = files(peer.home()).into_iter().find(|file| file.extension().is_none()).expect("a file");
+    std::fs::OpenOptions::new().write(true).open(&file).and_then(|file| file.set_len(2_900_000)).expect("its own");
+    let _ = peer.send("GET", "/film", &[], "");
+    crate::peers::neighbours::poll("what is good is read", || {
+        let answer = peer.send("GET", "/film", &[("Range", "bytes=2000000-2799999")], "");
+        (answer.status == 206 && answer.body == film[2_000_000..2_800_000]).then_some(())
+    });
+    peer.send("GET", "/film", &[("Range", "bytes=2950000-2999999"), ("Prefer", "wait=0")], "").problem(504);
+    assert_eq!(peer.send("PUT", "/film", &[MP4], &film).status, 200);
+    assert!(peer.send("GET", "/film", &[], "").body == film);
+}
+
+/// There is no room for the two bytes that are missing, and none is needed for the others.
+#[test]
+fn what_is_here_of_a_file_is_read_also_where_there_is_no_room() {
+    let film = bytes(3_000_000, 1);
+    let mut home = Home::new();
+    for limit in ["100MB", "3MB"] {
+        let net = [&crate::peer::NET[..], &["--blob-limit", limit]].concat();
+        let peer = Peer::launch_as(home, &mut std::process::Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+        if limit == "100MB" {
+            assert_eq!(peer.send("PUT", "/film", &[MP4], &film).status, 200);
+            let file = files(peer.home()).into_iter().find(|file| file.extension().is_none()).expect("a file");
+            let mut damaged = film.clone();
+            damaged[2_000_000] ^= 1;
+            std::fs::write(&file, damaged).expect("room");
+            assert_eq!(peer.send("GET", "/film", &[("Range", "bytes=2000000-2000009")], "").status, 500);
+            crate::peers::neighbours::poll("it is a part", || (!file.exists()).then_some(()));
+            assert_eq!(peer.send("PUT", "/other", &[MP4], bytes(1_000_000, 2)).status, 200);
+        } else {
+            let good = peer.send("GET", "/film", &[("Range", "bytes=0-99999")], "");
+            assert!(good.status == 206 && good.body == film[..100_000], "{}", good.text());
+            let problem = peer.send("GET", "/film", &[("Range", "bytes=2000000-2000009")], "").problem(413);
+            assert!(problem["missing_from"] == 2_000_000 && problem["fix"].as_str().is_some_and(|fix| fix.contains("read it again")), "{problem}");
+        }
+        home = peer.stop();
+    }
+}
+
+/// A recording that goes on, and a film of which the beginning is written last.
+#[test]
+fn a_file_that_changes_while_it_is_put_is_not_saved_as_what_it_never_was() {
+    let peer = Peer::start();
+    let file = peer.home().beside("film.mp4");
+    for grows in [true, false] {
+        std::fs::File::create(&file).and_then(|file| file.set_len(160_000_000)).expect("room");
+        let uploads = || peer.send("GET", "/.sys/blobs", &[], "").json()["uploads"].as_array().map_or(0, Vec::len);
+        let (code, _, err) = std::thread::scope(|scope| {
+            let put = scope.spawn(|| run(peer.home(), &["put", "/film", &format!("@{}", file.display())]));
+            crate::peers::neighbours::poll("it has begun", || (uploads() == 1).then_some(()));
+            let mut options = std::fs::OpenOptions::new();
+            let mut film = options.append(grows).write(true).open(&file).expect("it is there");
+            std::io::Write::write_all(&mut film, b"more").expect("room");
+            put.join().expect("it ends")
+        });
+        assert!(code != 0 && err.contains("changed while it was sent, and nothing of it was saved"), "{grows}: {err}");
+        assert_eq!((uploads(), peer.send("GET", "/film", &[], "").status), (0, 404), "{grows}");
+    }
+}
+
 #[test]
 fn what_cannot_be_kept_as_it_was_meant_is_refused() {
     let peer = Peer::start();

@@ -1104,7 +1104,7 @@ async fn may_have(remote: Option<Remote>, store: &Store, wishes: &Wishes, look: 
             return (len == look.len).then(|| Pieces::all(pieces));
         }
         // What is being fetched right now the exchange knows better.
-        let partial = blobs.open_partial(&look.hash).filter(|partial| partial.len() == look.len);
+        let partial = blobs.open_partial_of(&look.hash, look.len);
         Some(partial.map_or_else(|| Pieces::none(pieces), |partial| Pieces::from_bytes(&partial.have(), pieces)))
     });
     found.await.ok().flatten()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::blobs::partial::{PIECE_BYTES as PIECE, Partial, pieces_of};
-use timebus_store::blobs::{Blob, BlobHash, Blobs, Damage};
+use timebus_store::blobs::{Blob, BlobHash, Blobs, Damage, SaveError};
 use timebus_store::summary::summary;
 use timebus_store::tree::{Shape, Tree};
 use timebus_store::value::{Mime, Value};
@@ -160,7 +160,14 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
         return from_part(ask, response, &wanted, super::stuck_problem(&why, wanted.hash)).await;
     }
     let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
-    let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
+    let mut fetch = match fetching {
+        // What is here needs no room.
+        Err(error @ (SaveError::Full { .. } | SaveError::OverTotal { .. })) => {
+            let refused = super::save_problem(&error).with_fix("free space, as with `timebus files free`, then read it again");
+            return from_part(ask, response, &wanted, refused).await;
+        }
+        fetching => fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?,
+    };
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
     let Some(range) = ranged(&ask.head, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
@@ -212,8 +219,9 @@ async fn from_part(ask: &Ask, mut response: Response<Body>, wanted: &Wanted, ref
         return Err(refused);
     }
     let (blobs, hash) = (super::of(&ask.peer)?.clone(), wanted.hash);
-    let part = super::beside(move || blobs.open_partial(&hash)).await?;
-    let Some(part) = part.filter(|part| part.len() == wanted.len) else { return Err(refused) };
+    let len = wanted.len;
+    let part = super::beside(move || blobs.open_partial_of(&hash, len)).await?;
+    let Some(part) = part else { return Err(refused) };
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
     let Some(range) = ranged(&ask.head, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);

@@ -215,8 +215,9 @@ impl Blobs {
             return Ok(false);
         }
         let Some(blob) = self.open_blob(*hash)? else { return Ok(false) };
-        let len = blob.len();
-        let (have, bytes) = good_pieces(&blob)?;
+        let is_len = blob.len();
+        let len = len_by_tree(&blob);
+        let (have, bytes) = good_pieces(&blob, len)?;
         let folder = self.folder().join(FOLDER);
         let file = folder.join(hash.to_string());
         let _alone = super::lock(&self.0.moves);
@@ -241,7 +242,7 @@ impl Blobs {
         save(&file, len, &have)?;
         sync_folder(&folder)?;
         std::fs::rename(self.path(hash), &file)?;
-        self.count(i128::from(bytes) - i128::from(len));
+        self.count(i128::from(bytes) - i128::from(is_len));
         remove_if_there(&origin)?;
         remove_if_there(&self.tree_path(hash))?;
         remove_if_there(&self.unused_path(hash))?;
@@ -272,7 +273,7 @@ impl Blobs {
         if blake3_of(&mut data)? != *hash.as_bytes() {
             return Ok(false);
         }
-        let is_good = |blob: &super::Blob| good_pieces(blob).is_ok_and(|(_, bytes)| bytes == blob.len());
+        let is_good = |blob: &super::Blob| good_pieces(blob, blob.len()).is_ok_and(|(_, bytes)| bytes == blob.len());
         if self.open_blob(*hash).is_ok_and(|blob| blob.as_ref().is_some_and(is_good)) {
             return Ok(true);
         }
@@ -374,13 +375,18 @@ fn write_synced(file: &Path, from: &mut impl io::Read) -> io::Result<()> {
     out.sync_all()
 }
 
-/// Which pieces of a whole blob are good: one bit for each, lowest first; and their bytes.
-fn good_pieces(blob: &super::Blob) -> io::Result<(Vec<u8>, u64)> {
-    let len = blob.len();
+/// How long a blob was, to a group: of what was cut short on the disk, or has something behind its end, only its tree knows.
+fn len_by_tree(blob: &super::Blob) -> u64 {
+    let of_tree = blob.tree_file().and_then(|tree| Some((tree.metadata().ok()?.len() / 64 + 1) * super::GROUP_BYTES));
+    of_tree.filter(|of_tree| !super::parts::has_tree_of(*of_tree, blob.len())).unwrap_or(blob.len())
+}
+
+/// Which pieces of a whole blob are good if it is as long as this: one bit for each, lowest first; and their bytes.
+fn good_pieces(blob: &super::Blob, len: u64) -> io::Result<(Vec<u8>, u64)> {
     let mut have = vec![0u8; usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX)];
     let mut bytes = 0;
     for piece in 0..pieces_of(len) as u32 {
-        match blob.slice(piece) {
+        match slice(blob.data_file(), blob.tree_file().unwrap_or(blob.data_file()), blob.hash(), len, piece) {
             Ok(_) => {
                 have[piece as usize / 8] |= 1 << (piece % 8);
                 bytes += piece_bytes(len, piece);
@@ -414,7 +420,7 @@ pub fn piece_bytes(len: u64, piece: u32) -> u64 {
     len.saturating_sub(u64::from(piece) * PIECE_BYTES).min(PIECE_BYTES)
 }
 
-fn save(file: &Path, len: u64, have: &[u8]) -> io::Result<()> {
+pub(super) fn save(file: &Path, len: u64, have: &[u8]) -> io::Result<()> {
     let new = with_ending(file, ".new");
     std::fs::write(&new, [&len.to_le_bytes()[..], have].concat())?;
     File::open(&new)?.sync_all()?;
@@ -456,6 +462,12 @@ impl Partial {
     #[must_use]
     pub fn is_owners(&self) -> bool {
         !self.is_bare() && !self.origin().exists()
+    }
+
+    /// Whether it is the owner's and may have this length, as far as what is here shows.
+    #[must_use]
+    pub fn may_be_as_long_as(&self, len: u64) -> bool {
+        self.len == len || self.is_owners() && !self.shows_len() && super::parts::is_at_most(self.len, len)
     }
 
     /// Whether its last piece is here. The others are good under other lengths, too.
@@ -719,7 +731,7 @@ impl super::Blob {
         if blake3_of(&mut data)? == *self.hash().as_bytes() {
             return Ok(self.len());
         }
-        good_pieces(self).map(|(_, bytes)| bytes)
+        good_pieces(self, len_by_tree(self)).map(|(_, bytes)| bytes)
     }
 }
 

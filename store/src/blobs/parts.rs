@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::partial::{FOLDER, HAVE, PIECE_BYTES, Partial, is_owners_left, piece_bytes, pieces_of, read_have};
-use super::{BlobHash, Blobs, Leased, ORIGIN, SaveError, TREE, remove_if_there, with_ending};
+use super::{BlobHash, Blobs, GROUP_BYTES, Leased, ORIGIN, SaveError, TREE, remove_if_there, with_ending};
 
 /// Ends the name of the second part of a blob.
 const OTHER: &str = ".other";
@@ -28,6 +28,16 @@ impl Blobs {
         let files = self.part_files(hash);
         for file in &files {
             if Said::read(file).map_err(SaveError::Io)?.is_some_and(|said| said.len == len) {
+                return Ok(file.clone());
+            }
+        }
+        for file in files.iter().filter(|file| others.iter().all(|other| other.file() != *file)) {
+            let said = Said::read(file).map_err(SaveError::Io)?;
+            let is_own = !with_ending(file, ORIGIN).exists();
+            if let Some(said) = said.filter(|said| is_own && !said.shows_len() && is_at_most(said.len, len)) {
+                // Bytes behind the end would stay there for good.
+                std::fs::OpenOptions::new().write(true).open(file).and_then(|data| data.set_len(len)).map_err(SaveError::Io)?;
+                super::partial::save(file, len, &said.have).map_err(SaveError::Io)?;
                 return Ok(file.clone());
             }
         }
@@ -81,6 +91,18 @@ impl Blobs {
         let said = Said::read(&self.part_file(hash)?).ok()??;
         drop(alone);
         self.part(*hash, said.len, None).ok()
+    }
+
+    /// The same if it may be so long.
+    #[must_use]
+    pub fn open_partial_of(&self, hash: &BlobHash, len: u64) -> Option<Arc<Partial>> {
+        let part = self.open_partial(hash)?;
+        if part.len() == len {
+            return Some(part);
+        }
+        let may_be = part.may_be_as_long_as(len);
+        drop(part);
+        if may_be { self.part(*hash, len, None).ok() } else { None }
     }
 
     /// All parts of a blob, also those of which nothing is written down yet.
@@ -232,6 +254,17 @@ pub struct OwnPart {
     pub have: (String, Vec<u8>),
     /// What they are checked by, and the bytes.
     pub files: [(String, File); 2],
+}
+
+/// Whether a blob of this length has the same tree as one of the other, but for what is in its last group.
+pub(super) fn has_tree_of(one: u64, other: u64) -> bool {
+    let groups = |len: u64| len.div_ceil(GROUP_BYTES).max(1);
+    groups(one) == groups(other)
+}
+
+/// Whether the length of a file that was cut short on the disk, of which no more is known than the most that it can be, may be this one.
+pub(super) fn is_at_most(most: u64, len: u64) -> bool {
+    most.is_multiple_of(GROUP_BYTES) && has_tree_of(most, len)
 }
 
 fn name_of(part: &Path) -> String {
