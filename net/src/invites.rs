@@ -26,7 +26,7 @@ use crate::community;
 use crate::devices::instead::origin;
 use crate::invite::Role;
 use crate::lists::{self, List};
-use crate::peer::lock;
+use crate::peer::{Peer, lock};
 use crate::sync::Remote;
 use crate::who::now_ms;
 
@@ -523,6 +523,17 @@ impl Invites {
 /// Whether an invite cannot be taken any more for its age.
 fn is_over(record: &Record, now_ms: u64) -> bool {
     record.expires_ms > 0 && now_ms > record.expires_ms
+}
+
+/// The invites of this device, also while it has no network, and who took those of the owner's other ones.
+pub(crate) fn known(peer: &Peer) -> Vec<Record> {
+    let store = peer.store();
+    let mut records = match peer.network() {
+        Some(network) => network.invites().list(),
+        None => Invites::open(&store.home().join("invites"), store.clone()).map(|invites| invites.list()).unwrap_or_default(),
+    };
+    records.extend(elsewhere(store, &records).ok());
+    records
 }
 
 /// Who took invites of the owner's other devices, and of none of these, as an invite that nobody can take.

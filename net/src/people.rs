@@ -90,13 +90,7 @@ impl People {
             Some(network) => network.ask(|node| node.book().clone()).await.unwrap_or_default(),
             None => Book::load(&store.home().join("peers.json")).unwrap_or_default(),
         };
-        let records = match peer.network() {
-            Some(network) => network.invites().list(),
-            None => crate::invites::Invites::open(&store.home().join("invites"), store.clone()).map(|invites| invites.list()).unwrap_or_default(),
-        };
-        let elsewhere = crate::invites::elsewhere(store, &records);
-        let records: Vec<Record> = records.into_iter().chain(elsewhere.ok()).collect();
-        Self::of(store, book, &records)
+        Self::of(store, book, &crate::invites::known(peer))
     }
 
     /// Everybody of whom these say something.
@@ -287,7 +281,8 @@ impl People {
     /// Who wrote something that a device signed for somebody who asked it to by HTTP, in words. That he did is the word of that device.
     pub(crate) fn writer(&self, change: &Summary) -> Option<String> {
         let asked_by = self.author(change.behalf.as_ref()?);
-        let is_own = self.is_for_owner && self.own.is_some() && self.space_of(&change.author) == self.own;
+        let of = self.space_of(&change.author).or_else(|| self.former.get(&change.author).copied());
+        let is_own = self.is_for_owner && self.own.is_some() && of == self.own;
         Some(match is_own {
             true => format!("{asked_by}, over HTTP (signed by your device)"),
             false => format!("{asked_by}, over HTTP (says {})", self.author(&change.author)),

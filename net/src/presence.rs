@@ -25,7 +25,6 @@ use crate::node::{Event, Heard};
 use crate::peer::lock;
 use crate::problem::Problem;
 use crate::sync::frame;
-use crate::who::now_ms;
 
 /// Largest value, as JSON: a name, a colour and some cursors.
 const VALUE_BYTES_MAX: usize = frame::SEAT_BYTES_MAX;
@@ -216,7 +215,7 @@ pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &N
 pub(crate) fn counted_as(store: &Store, space: Space, key: &PublicKey) -> PublicKey {
     let rights = store.rights(&space.key);
     let let_in_by = || crate::ledger::sponsors(rights.as_deref()?, key).into_iter().min();
-    let is_known = || *key == space.key || rights.as_ref().is_some_and(|rights| rights.is_party(Some(key), now_ms()));
+    let is_known = || rights.as_ref().is_some_and(|rights| rights.root() == *key || rights.was_device(key) || rights.is_member(key));
     crate::devices::first(store, key).or_else(let_in_by).unwrap_or_else(|| if is_known() { *key } else { PublicKey::from_bytes([0; 32]) })
 }
 

@@ -284,11 +284,11 @@ fn body(rows: &Committed, space: Space, at: &Path) -> Result<Option<(Json, Tree)
 /// The reference at a place, if there is one, with its body if that is asked for. It is the word of its owner if all of it is.
 fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Path, with_body: bool) -> Result<Option<Reference>, StorageError> {
     let t = space.main();
-    let author = |write: &timebus_store::node::Write| {
+    // Who signed it, and for whom he says that he did: that is his word, so it makes nothing anybody else's.
+    let by = |write: &timebus_store::node::Write| {
         let summary = summary(rows, t, write.a)?;
-        Ok::<_, StorageError>(summary.behalf.unwrap_or(summary.author))
+        Ok::<_, StorageError>(std::iter::once(summary.author).chain(summary.behalf))
     };
-    let mut authors = Vec::new();
     let value = |path: &Path| -> Result<Option<timebus_store::node::Write>, StorageError> {
         let t_key = node_key(t, &path.key());
         Node::load(rows, &t_key)?.winner(rows, &t_key)
@@ -297,6 +297,7 @@ fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Pat
         return Ok(None);
     }
     let Some(write) = value(leaf)? else { return Ok(None) };
+    let mut authors: Vec<PublicKey> = by(&write)?.collect();
     let Some(target) = write.value.pointer() else { return Ok(None) };
     let holder = above(leaf, 1);
     let (mut source, mut is_index, mut said) = (None, false, None);
@@ -305,7 +306,7 @@ fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Pat
             let beside = |name: &str| child(&holder, name).map_or(Ok(None), |path| value(&path));
             let (written, other) = (beside("kind")?, beside("source")?);
             for write in written.iter().chain(&other) {
-                authors.push(author(write)?);
+                authors.extend(by(write)?);
             }
             let kind = match written.map(|write| write.value) {
                 Some(Value::String(kind)) if is_kind(&kind) => kind,
@@ -317,7 +318,7 @@ fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Pat
                 let mut writes = Vec::new();
                 tree.all_writes(&mut writes);
                 for write in writes {
-                    authors.push(author(write)?);
+                    authors.extend(by(write)?);
                 }
                 said = Some(json);
             }
@@ -332,7 +333,6 @@ fn reference(rows: &Committed, space: Space, rights: Option<&Rights>, leaf: &Pat
     };
     let source = source.unwrap_or(Pointer { space: space.key, path: at });
     let summary = summary(rows, t, write.a)?;
-    authors.insert(0, summary.behalf.unwrap_or(summary.author));
     let by = authors.into_iter().find(|by| is_other(rights, by)).unwrap_or(summary.author);
     Ok(Some(Reference { kind, target, source, is_index, body: said, at_ms: summary.time_ms, by }))
 }
@@ -739,6 +739,7 @@ mod tests {
         put(&alice, "/z", like()).await;
         assert_eq!(about().iter().filter(|shown| shown.is_confirmed).count(), 1);
         // What he writes beside a pointer of hers is not her word either.
+        tell(&alice, &alice.space(), &bob).await;
         for (place, word) in [("/z/kind", "reply"), ("/z/body", "I never liked it")] {
             put(&bob, place, Json::String(word.to_owned())).await;
             tell(&bob, &alice.space(), &alice).await;

@@ -80,7 +80,7 @@ impl Table {
     pub fn name(self) -> &'static str {
         match self {
             Self::Index => "index-1",
-            Self::Change => "change-3",
+            Self::Change => "change-4",
             Self::Chain => "chain-1",
             Self::Node => "node-1",
             Self::History => "history-1",

@@ -348,9 +348,9 @@ async fn a_change_says_on_whose_behalf_it_was_made() {
         let (his, own): (Vec<_>, Vec<_>) = all.iter().partition(|(_, change)| change.behalf == Some(key));
         assert!(own.len() == 2 && own.iter().all(|(_, change)| change.behalf.is_none()), "{own:?}");
         assert!(his.iter().filter(|(_, change)| change.part.is_some()).count() > 1, "the large one is a run");
-        let made: Vec<u64> = store.made_for(&rows, t, &key).map(|change| change.expect("a change").0).collect();
+        let made: Vec<u64> = store.made_for(&rows, t, &key, |_| true).map(|change| change.expect("a change").0).collect();
         assert_eq!(made, his.iter().rev().map(|(a, _)| *a).collect::<Vec<_>>());
-        assert_eq!(store.made_for(&rows, t, &store.device()).count(), 0);
+        assert_eq!(store.made_for(&rows, t, &store.device(), |_| true).count(), 0);
         his.len()
     };
     let count = check(&alice);

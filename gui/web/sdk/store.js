@@ -67,7 +67,11 @@ export class Store {
     this.window = window;
     this.#stops.push(
       outbox.onchange(() => this.#changed()),
-      wire.onliveness(() => this.#changed()),
+      wire.onliveness(() => {
+        // What came of an update is sent again with the rest of it.
+        this.#coming = null;
+        this.#changed();
+      }),
     );
     this.#start();
   }

@@ -153,8 +153,13 @@ pub(crate) fn trim(
         file.age = if file.is_part { Duration::MAX } else { age };
     }
     least_first(&mut of_others, bytes_max);
-    if let Some(last) = last(&of_others).filter(|last| last.len <= spare) {
-        of_others.retain(|file| file.hash != last.hash);
+    let mut bytes_max = bytes_max;
+    if let Some((last, len)) = last(&of_others).filter(|last| last.len <= spare).map(|last| (last.hash, last.len)) {
+        of_others.retain(|file| file.hash != last);
+        // What is larger than the budget stays beside it, or all else would have to go.
+        if len > bytes_max {
+            bytes_max += len;
+        }
     }
     let mut gone = 0;
     for Kept { hash, len, is_part, .. } in of_others {

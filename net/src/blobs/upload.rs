@@ -7,6 +7,8 @@ use http::{Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use timebus_store::blobs::{BlobHash, Lease, SaveError, Writer};
 use timebus_store::json::Json;
+use timebus_store::node::{Node, node_key};
+use timebus_store::store::StorageError;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::Action;
 use tokio::sync::Notify;
@@ -18,7 +20,7 @@ use crate::body::{Body, BodyReader};
 use crate::ledger::Hosts;
 use crate::peer::{Of, OriginCount};
 use crate::problem::Problem;
-use crate::route::Ask;
+use crate::route::{Ask, storage_problem};
 use crate::who::{BodyCheck, CONTENT_DIGEST, REPR_DIGEST, Who, text};
 use crate::write;
 
@@ -158,8 +160,12 @@ pub(super) async fn pour(
 /// Writes the value that names a blob. The blob is kept until that is on disk.
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
     ask.who.may(&ask.peer, Verb::Write, &ask.space.key, &ask.path)?;
-    let charged = crate::behalf::charge_file(&ask.peer, &ask.who, ask.space, &ask.path, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
+    // What is there already costs nothing: whoever did not hear the answer sends it again.
+    let charged = match is_there(&ask, &value).map_err(|error| storage_problem(&error))? {
+        true => None,
+        false => crate::behalf::charge_file(&ask.peer, &ask.who, ask.space, &ask.path, len)?,
+    };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the file cannot be named", "a blob has no JSON form"));
@@ -174,6 +180,13 @@ pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease),
         charged.into_iter().for_each(|charged| charged.give_back(&peer));
     }
     response
+}
+
+/// Whether a request puts what is at its path.
+fn is_there(ask: &Ask, value: &Value) -> Result<bool, StorageError> {
+    let (rows, t_key) = (ask.peer.store().snapshot(), node_key(ask.space.main(), &ask.path.key()));
+    let there = Node::load(&*rows, &t_key)?.winner(&*rows, &t_key)?;
+    Ok(ask.head.method == Method::PUT && there.is_some_and(|write| write.value == *value))
 }
 
 /// Under which media type the file is kept.

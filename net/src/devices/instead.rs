@@ -181,7 +181,7 @@ async fn move_to(store: &Store, space: Space, id: &GrantId, heir: Option<&Public
         let is_spared = |one: &GrantId| std::iter::successors(Some(*one), above).take_while(|one| one != id).any(is_named);
         let is_meant = |one: &GrantId| rights.is_live(one) && !is_spared(one) && !known.contains(one);
         let grants: Vec<GrantId> = with_devices(&rights, [*id]).into_iter().filter(is_meant).collect();
-        // Another device of the owner gave it, and what that one gave others can give further may be taken back by it alone.
+        // Somebody else gave it, who alone may take it back.
         if grants.is_empty() || space.is_own() && !may_revoke(store, &rights, &grants) {
             return Ok(());
         }

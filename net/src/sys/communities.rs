@@ -641,7 +641,10 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     latest.sort_unstable_by(|a, b| b.cmp(a));
     let (mut notices, mut left_out) = (Vec::new(), 0);
     let quiet = crate::lists::quiet(store).map_err(failed)?;
-    for (_, path) in latest.into_iter().take(max) {
+    for (_, path) in latest {
+        if notices.len() == max {
+            break;
+        }
         // Whoever wrote the text is the author, whatever it says.
         let [text_at, time_at] = ["text", "at_ms"].map(|name| path.join(Segment::Name(name.into())).unwrap_or_else(|_| path.clone()));
         let read = |at: &Path| community::leaf(&rows, space, at).map_err(failed);

@@ -22,7 +22,7 @@ use crate::community::{Membership, Rules};
 use crate::devices::{instead, names};
 use crate::dht::DhtId;
 use crate::invite::{self, Invite, Role};
-use crate::invites::{Record, Wish, WishError, elsewhere};
+use crate::invites::{Record, Wish, WishError};
 use crate::link::address::Address;
 use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
@@ -442,7 +442,7 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let Wanted { who, blocked } = read(body)?;
     let who = find_person(peer, &who).await?;
-    let keys = keys_of_guest(peer, &who)?;
+    let keys = keys_of_guest(peer, &who);
     // At once, and for the owner's other devices.
     for who in keys.iter().copied().chain([who]) {
         network(peer)?.wish(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
@@ -452,11 +452,10 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 }
 
 /// The keys that took invites of the owner and said that they are of a space.
-fn keys_of_guest(peer: &Peer, space: &PublicKey) -> Result<Vec<PublicKey>, Problem> {
-    let records = network(peer)?.invites().list();
-    let elsewhere = elsewhere(peer.store(), &records).map_err(|error| storage_problem(&error))?;
-    let said = records.iter().chain([&elsewhere]).flat_map(|record| &record.redeemed).filter(|redeemed| redeemed.space == space.to_string());
-    Ok(said.filter_map(|redeemed| redeemed.device.parse().ok()).collect())
+fn keys_of_guest(peer: &Peer, space: &PublicKey) -> Vec<PublicKey> {
+    let (records, space) = (crate::invites::known(peer), space.to_string());
+    let said = records.iter().flat_map(|record| &record.redeemed).filter(|redeemed| redeemed.space == space);
+    said.filter_map(|redeemed| redeemed.device.parse().ok()).collect()
 }
 
 /// Somebody by all names by which rights are given, too: his space, or his key while that is all that is known of him.
@@ -491,7 +490,7 @@ async fn mute(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
         return Err(bad("this is your own space"));
     }
     crate::route::charge_beside(peer, by, body.len() as u64)?;
-    let keys = keys_of_guest(peer, &who)?;
+    let keys = keys_of_guest(peer, &who);
     lists::set_person(peer.store(), List::Muted, &who, &keys, muted).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"who": who.to_string(), "muted": muted}))
 }

@@ -216,8 +216,7 @@ impl Blobs {
         }
         let Some(blob) = self.open_blob(*hash)? else { return Ok(false) };
         let is_len = blob.len();
-        let len = len_by_tree(&blob);
-        let (have, bytes) = good_pieces(&blob, len)?;
+        let (len, have, bytes) = good_pieces_by_tree(&blob)?;
         let folder = self.folder().join(FOLDER);
         let file = folder.join(hash.to_string());
         let _alone = super::lock(&self.0.moves);
@@ -379,6 +378,16 @@ fn write_synced(file: &Path, from: &mut impl io::Read) -> io::Result<()> {
 fn len_by_tree(blob: &super::Blob) -> u64 {
     let of_tree = blob.tree_file().and_then(|tree| Some((tree.metadata().ok()?.len() / 64 + 1) * super::GROUP_BYTES));
     of_tree.filter(|of_tree| !super::parts::has_tree_of(*of_tree, blob.len())).unwrap_or(blob.len())
+}
+
+/// Which pieces are good, by the length that the tree says as far as anything is good by that: it may be cut short, too.
+fn good_pieces_by_tree(blob: &super::Blob) -> io::Result<(u64, Vec<u8>, u64)> {
+    let by_tree = len_by_tree(blob);
+    let (have, bytes) = good_pieces(blob, by_tree)?;
+    if bytes > 0 || by_tree == blob.len() {
+        return Ok((by_tree, have, bytes));
+    }
+    good_pieces(blob, blob.len()).map(|(have, bytes)| (blob.len(), have, bytes))
 }
 
 /// Which pieces of a whole blob are good if it is as long as this: one bit for each, lowest first; and their bytes.
@@ -731,7 +740,7 @@ impl super::Blob {
         if blake3_of(&mut data)? == *self.hash().as_bytes() {
             return Ok(self.len());
         }
-        good_pieces(self, len_by_tree(self)).map(|(_, bytes)| bytes)
+        good_pieces_by_tree(self).map(|(.., bytes)| bytes)
     }
 }
 
@@ -984,6 +993,19 @@ mod tests {
         assert!(to.remove_fetched(&source.hash()).expect("removes") && to.remove_fetched(&hash).expect("leaves it"));
         assert_eq!((to.partials().expect("a list"), to.bytes()), (vec![(hash, here)], here));
         assert!(to.open_partial(&hash).expect("is here").bytes(7).is_ok());
+    }
+
+    /// Power was lost while both were written.
+    #[test]
+    fn what_is_damaged_and_whose_tree_was_cut_short_can_come_again() {
+        let (_a, to) = blobs();
+        let (whole, data) = blob(&to, 900_000);
+        let (hash, tree, file) = (whole.hash(), to.tree_path(&whole.hash()), to.path(&whole.hash()));
+        drop(whole);
+        std::fs::write(&tree, []).expect("room");
+        std::fs::write(&file, [&data[..899_999], &[data[899_999] ^ 1]].concat()).expect("room");
+        assert!(to.break_up(&hash).expect("looks"));
+        assert!(to.fetch(hash, data.len() as u64, &TimelineId([1; 32])).is_ok());
     }
 
     /// Somebody made a copy of a home without trees, a sector of one is bad, or it cannot be opened just now.

@@ -263,20 +263,21 @@ impl Store {
         })
     }
 
-    /// The changes of a timeline that some device says it made on somebody's behalf, and that had an effect, latest first, with the
-    /// paths that their ops name.
+    /// The changes of a timeline that some device says it made on somebody's behalf, if `is_meant` says so of that device, and that
+    /// had an effect, latest first, with the paths that their ops name.
     pub fn made_for<'a>(
         &self,
         rows: &'a Committed,
         t: u32,
         key: &PublicKey,
-    ) -> impl Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + use<'a> {
+        is_meant: impl Fn(&PublicKey) -> bool + 'a,
+    ) -> impl Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + 'a {
         let mut bodies = Bodies::new(self.inner.log.clone());
         rows.scan_back(Table::Meta, &crate::pipeline::behalf_prefix(t, key), None).filter_map(move |row| {
             let read = || {
                 let a = row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
                 let own = summary(rows, t, a)?;
-                let counts = own.part.is_none() || own.folded;
+                let counts = (own.part.is_none() || own.folded) && is_meant(&own.author);
                 let paths = if counts { bodies.named_by(rows, t, a)? } else { Vec::new() };
                 Ok((!paths.is_empty()).then_some((a, own, paths)))
             };

@@ -134,9 +134,14 @@ impl Actor {
             .exchange
             .transfers()
             .filter(|transfer| {
-                let is_given = || self.giving.get(&transfer.hash).is_some_and(|giving| giving.last.elapsed() < GIVEN_FOR);
-                // Who has all of it takes nothing.
-                transfer.is_fetched || transfer.readers.iter().any(|(_, bytes)| *bytes < transfer.len) || is_given()
+                let giving = self.giving.get(&transfer.hash);
+                let is_given = || giving.is_some_and(|giving| giving.last.elapsed() < GIVEN_FOR);
+                // Who has all of it takes nothing, nor does who has nothing and got nothing here: he asked while it could not be read, and
+                // has it from others since.
+                let takes = |(link, bytes): &(LinkId, u64)| {
+                    *bytes < transfer.len && (*bytes > 0 || giving.is_some_and(|giving| giving.to.contains_key(link)))
+                };
+                transfer.is_fetched || transfer.readers.iter().any(takes) || is_given()
             })
             .map(|transfer| {
                 let fetching = self.fetches.get(&transfer.hash);

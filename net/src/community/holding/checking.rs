@@ -102,7 +102,8 @@ impl Failures {
         }
         for (node, hash) in said {
             let of = placed.iter().filter(|pair| pair.1 == *node && hash.is_none_or(|hash| hash == said_of(pair)));
-            for pair in of.take(MANY) {
+            // Of what is said of one file, or of a space, one is asked for: no more is said than was.
+            for pair in of.take(if hash.is_some() { 1 } else { MANY }) {
                 self.all.insert(*pair, Failing { points: ENOUGH, pause: 1, next: now });
             }
         }

@@ -1,6 +1,8 @@
 //! How much counts of what this machine offered to communities: no more than there is room for. Who is full would count as one who
 //! holds what he cannot take, for good, and of all that is placed with him there would be one copy fewer.
 
+use std::sync::atomic::Ordering;
+
 use timebus_identity::PublicKey;
 use timebus_store::blobs::{BlobHash, Blobs};
 
@@ -23,8 +25,10 @@ pub(super) async fn say(peer: &Peer, wishes: &Wishes, offered: Vec<(PublicKey, u
         offered.into_iter().filter(|(_, bytes)| *bytes > 0).map(|(community, bytes)| (community, bytes, placed(&community))).collect();
     let communities: Vec<PublicKey> = placed.iter().map(|(community, ..)| *community).collect();
     let (said, count) = (wishes.clone(), placed.len() as u64);
+    // What is only cached makes room for what is placed.
+    let cached = peer.cached.load(Ordering::Relaxed);
     let looked = crate::blobs::beside(move || {
-        let spare = blobs.spare_bytes()? / count.max(1);
+        let spare = blobs.spare_bytes()?.saturating_add(cached) / count.max(1);
         let counts = placed.into_iter().map(|(community, bytes, files)| {
             let said = said.counted(&community);
             // As long as all of it has room beside what is here, that need not be looked through.

@@ -24,6 +24,8 @@ const NAMED_MAX: usize = 5;
 /// What that is.
 #[derive(Default)]
 pub(super) struct Written {
+    /// Whether it is in the own space, where what the owner's devices signed is looked at alone, also that of former ones.
+    is_in_own: bool,
     /// How many changes it is, and whether there may be older ones.
     pub(super) total: usize,
     is_cut: bool,
@@ -37,11 +39,13 @@ impl Written {
     /// What was written for some keys at and below a path.
     pub(super) fn of(peer: &Peer, space: Space, keys: &BTreeSet<PublicKey>, path: &Path) -> Result<Self, StorageError> {
         let (store, rows) = (peer.store(), peer.store().snapshot());
-        let mut found = Self::default();
+        let mut found = Self { is_in_own: space.is_own(), ..Self::default() };
         let mut listed: BTreeMap<u64, (Summary, Vec<Path>)> = BTreeMap::new();
         for (t, _) in store.values(space) {
             for key in keys {
-                for (number, change) in (1..).zip(store.made_for(&rows, t, key)) {
+                // Anybody may say it of what he signs himself, as often as he likes.
+                let is_meant = |signer: &PublicKey| !space.is_own() || store.is_by_owner(signer, || true);
+                for (number, change) in (1..).zip(store.made_for(&rows, t, key, is_meant)) {
                     if number > LOOKED_AT_MAX {
                         found.is_cut = true;
                         break;
@@ -69,33 +73,39 @@ impl Written {
         let mut says = Vec::new();
         for (signer, count) in self.by_person(people) {
             let paths: BTreeSet<&Path> =
-                self.listed.iter().filter(|(change, _)| people.owner_of(&change.author) == &signer).flat_map(|(_, paths)| paths).collect();
+                self.listed.iter().filter(|(change, _)| self.signer(people, &change.author) == signer).flat_map(|(_, paths)| paths).collect();
             let named: Vec<String> = paths.iter().take(NAMED_MAX).map(ToString::to_string).collect();
             let more = paths.len().saturating_sub(NAMED_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let at = if named.is_empty() { String::new() } else { format!(", at {}{more}", join(&named)) };
             let least = if self.is_cut { "at least " } else { "" };
             let (changes, verb) = (format!("{least}{}", counted(count, "change")), if count == 1 { "was" } else { "were" });
-            says.push(match people.is_own(&signer) {
-                true => format!(
-                    "{changes} {verb} written for {name} over HTTP and signed by your device, at {}{more}: that is yours and stays; `timebus log PATH` \
-                     shows it, `timebus undo PATH VERSION` and `timebus rm PATH` take it away",
-                    join(&named)
+            says.push(match signer {
+                None => format!(
+                    "{changes} {verb} written for {name} over HTTP and signed by your device{at}: that is yours and stays; `timebus log PATH` \
+                     shows it, `timebus undo PATH VERSION` and `timebus rm PATH` take it away"
                 ),
-                false => {
-                    format!("{} says that {changes} of his {verb} written for {name} over HTTP, at {}{more}: that stays", people.name(&signer), join(&named))
+                Some(signer) => {
+                    format!("{} says that {changes} of his {verb} written for {name} over HTTP{at}: that stays", people.name(&signer))
                 }
             });
         }
         says
     }
 
-    /// How many each person says that he signed.
-    fn by_person(&self, people: &People) -> BTreeMap<PublicKey, usize> {
+    /// How many each person says that he signed; nobody is the owner.
+    fn by_person(&self, people: &People) -> BTreeMap<Option<PublicKey>, usize> {
         let mut all = BTreeMap::new();
         for (author, count) in &self.by {
-            *all.entry(*people.owner_of(author)).or_default() += count;
+            *all.entry(self.signer(people, author)).or_default() += count;
         }
         all
+    }
+
+    /// Whose device signed something, if it was none of the owner's.
+    fn signer(&self, people: &People, author: &PublicKey) -> Option<PublicKey> {
+        let signer = people.owner_of(author);
+        (!self.is_in_own && !people.is_own(signer)).then_some(*signer)
     }
 
     /// The last of these changes, for who asks in JSON.
