@@ -215,7 +215,9 @@ pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &N
 pub(crate) fn counted_as(store: &Store, space: Space, key: &PublicKey) -> PublicKey {
     let rights = store.rights(&space.key);
     let let_in_by = || crate::ledger::sponsors(rights.as_deref()?, key).into_iter().min();
-    let is_known = || rights.as_ref().is_some_and(|rights| rights.root() == *key || rights.was_device(key) || rights.is_member(key));
+    // Of other peers it is told whose they are, where that one's space is here: rights are given to keys of devices.
+    let is_person = || *key == space.key || store.held(key).is_some();
+    let is_known = || is_person() || rights.as_ref().is_some_and(|rights| rights.was_device(key) || rights.is_member(key));
     crate::devices::first(store, key).or_else(let_in_by).unwrap_or_else(|| if is_known() { *key } else { PublicKey::from_bytes([0; 32]) })
 }
 
@@ -437,6 +439,25 @@ mod tests {
 
     fn alone(_: Space, key: &PublicKey) -> PublicKey {
         *key
+    }
+
+    /// Bob's peer speaks for his space, and his right is his device's. Keys are made at will.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whom_nobody_let_in_and_who_is_not_known_is_one_with_all_others() {
+        use timebus_store::grant::Actions;
+
+        use crate::whose::tests::{grant_key, open, tell};
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob] = homes.each_ref().map(|home| open(home.path()));
+        let counted = |key: PublicKey| counted_as(&alice, alice.own(), &key);
+        let [one, other] = [1, 2].map(|number| PublicKey::from_bytes([number; 32]));
+        assert!(counted(one) == counted(other) && counted(bob.space()) == counted(one));
+        assert_eq!(counted(alice.space()), alice.space());
+        grant_key(&alice, bob.device(), Actions(Actions::SYNC.0 | Actions::READ.0)).await;
+        grant_key(&bob, PublicKey::from_bytes([7; 32]), Actions::READ).await;
+        tell(&bob, &bob.space(), &alice).await;
+        assert_eq!([counted(bob.device()), counted(bob.space())], [bob.device(), bob.space()]);
     }
 
     /// A guest sits on all places, and nobody is seen any more.
